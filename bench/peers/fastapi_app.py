@@ -1,12 +1,12 @@
 """The application people write with FastAPI and OpenAI's SDK; with a database as argument it stores each event before it answers."""
 
-import socket
 import sqlite3
 import sys
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from openai import OpenAI
+
+from serving import serve
 
 app = FastAPI()
 client = OpenAI()
@@ -29,9 +29,4 @@ async def webhook(request: Request):
     return Response(status_code=200)
 
 
-listener = socket.socket()
-listener.bind(("127.0.0.1", 0))
-listener.listen()  # who connects before uvicorn is up waits
-print(f"http://127.0.0.1:{listener.getsockname()[1]}/webhook", flush=True)
-server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-server.run(sockets=[listener])
+serve(app)

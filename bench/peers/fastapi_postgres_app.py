@@ -1,13 +1,13 @@
 """The application people write with FastAPI, OpenAI's SDK and asyncpg: it stores each event in PostgreSQL before it answers."""
 
-import socket
 import sys
 from contextlib import asynccontextmanager
 
 import asyncpg
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from openai import OpenAI
+
+from serving import serve
 
 
 @asynccontextmanager
@@ -32,9 +32,4 @@ async def webhook(request: Request):
     return Response(status_code=200)
 
 
-listener = socket.socket()
-listener.bind(("127.0.0.1", 0))
-listener.listen()  # who connects before uvicorn is up waits
-print(f"http://127.0.0.1:{listener.getsockname()[1]}/webhook", flush=True)
-server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-server.run(sockets=[listener])
+serve(app)

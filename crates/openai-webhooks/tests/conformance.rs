@@ -1,5 +1,7 @@
 //! The committed cases of the conformance suite.
 
+#[path = "support/answer.rs"]
+mod answer;
 #[path = "support/conformance.rs"]
 mod conformance;
 

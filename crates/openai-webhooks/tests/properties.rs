@@ -1,5 +1,7 @@
 //! Properties of every request, whatever its content.
 
+#[path = "support/answer.rs"]
+mod answer;
 #[path = "support/property.rs"]
 mod property;
 #[path = "support/requests/mod.rs"]
@@ -11,16 +13,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use answer::Answer;
 use openai_webhooks::{
     EventType, HeadersLike, PayloadProblem, Secret, SecretError, UnwrapError, UnwrapWebhookEvent,
-    VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, WebhookHeaders, Webhooks,
+    WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, WebhookHeaders, Webhooks,
 };
 use property::holds;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use requests::{Request, bodies, requests, unknown_events};
-use rule_sheet::Answer;
+use requests::{Request, bodies, requests, sender, unknown_events};
 use serde_json::{Value, json};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
@@ -175,7 +177,7 @@ fn the_same_headers_in_another_kind_of_map_are_answered_the_same() {
 
 #[test]
 fn a_signed_request_is_unwrapped_with_any_one_of_its_secrets() {
-    let secrets = vec(vec(any::<u8>(), 24..=64), 1..4);
+    let keys = vec(vec(any::<u8>(), 24..=64), 1..4);
     let id = "[!-\\-/-~]{1,256}";
     let time = prop_oneof![
         0..=i64::from(u32::MAX),
@@ -187,34 +189,22 @@ fn a_signed_request_is_unwrapped_with_any_one_of_its_secrets() {
         select(EventType::ALL).prop_map(|kind| kind.sample().to_owned()),
         unknown_events()
     ];
-    holds(
-        1000,
-        (secrets, id, time, event),
-        |(secrets, id, time, event)| {
-            let secrets: Vec<Secret> = secrets
-                .into_iter()
-                .map(|key| Secret::from_key(key).unwrap())
-                .collect();
-            let signer = secrets[1..]
-                .iter()
-                .fold(Webhooks::from(&secrets[0]), |signer, secret| {
-                    signer.and(secret)
-                });
-            let headers = signer.sign(&event, &*id, time).unwrap();
-            for secret in &secrets {
-                let webhooks = Webhooks::new(secret.expose().as_str()).unwrap();
-                let unwrapped = webhooks.unwrap_at(&event, &headers, time);
-                prop_assert!(unwrapped.is_ok(), "{unwrapped:?}");
-                let verified = webhooks
-                    .verify_signature_at(&event, &headers, time)
-                    .unwrap();
-                prop_assert_eq!(verified.webhook_id(), &*id);
-                prop_assert_eq!(verified.timestamp(), time);
-                prop_assert_eq!(verified.payload(), event.as_bytes());
-            }
-            Ok(())
-        },
-    );
+    holds(1000, (keys, id, time, event), |(keys, id, time, event)| {
+        let (secrets, signer) = sender(keys);
+        let headers = signer.sign(&event, &*id, time).unwrap();
+        for secret in &secrets {
+            let webhooks = Webhooks::new(secret.expose().as_str()).unwrap();
+            let unwrapped = webhooks.unwrap_at(&event, &headers, time);
+            prop_assert!(unwrapped.is_ok(), "{unwrapped:?}");
+            let verified = webhooks
+                .verify_signature_at(&event, &headers, time)
+                .unwrap();
+            prop_assert_eq!(verified.webhook_id(), &*id);
+            prop_assert_eq!(verified.timestamp(), time);
+            prop_assert_eq!(verified.payload(), event.as_bytes());
+        }
+        Ok(())
+    });
 }
 
 #[test]
@@ -515,27 +505,10 @@ fn answer(request: &Request, ask: impl Fn(Webhooks) -> Result<(), UnwrapError>) 
     let Ok(webhooks) = Webhooks::new(&request.secret) else {
         return Answer::Config;
     };
-    let answer = ask(match request.tolerance {
+    Answer::of(ask(match request.tolerance {
         None => webhooks,
         Some(seconds) => webhooks.tolerance(Duration::from_secs(seconds)),
-    });
-    match answer {
-        Ok(()) => Answer::Ok,
-        Err(UnwrapError::Payload(_)) => Answer::Payload,
-        Err(UnwrapError::Verification(error)) => match error {
-            VerificationError::MissingHeader { .. }
-            | VerificationError::ConflictingHeader { .. }
-            | VerificationError::MalformedHeader { .. } => Answer::Header,
-            VerificationError::MalformedTimestamp
-            | VerificationError::TimestampTooOld { .. }
-            | VerificationError::TimestampTooNew { .. } => Answer::Timestamp,
-            VerificationError::TooManySignatures | VerificationError::SignatureMismatch => {
-                Answer::Signature
-            }
-            error => panic!("an error without a class: {error}"),
-        },
-        Err(error) => panic!("an error without a class: {error}"),
-    }
+    }))
 }
 
 /// The path of every value inside this one, as JSON pointers.

@@ -14,13 +14,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openai_webhooks::{EventType, Secret, UnwrapError, Webhooks};
+use openai_webhooks::{EventType, UnwrapError, Webhooks};
 use peers::{Judge, Op};
 use property::holds;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use requests::{Request, bodies, requests, unknown_events};
+use requests::{Request, bodies, requests, sender, unknown_events};
 use rulings::{WIDER, is_beyond, is_stricter};
 
 /// Number of differences that each ruling explained.
@@ -78,15 +78,7 @@ fn the_official_sdks_unwrap_every_request_that_the_library_signs() {
         event,
     );
     holds(500, values, |(keys, id, now, event)| {
-        let secrets: Vec<Secret> = keys
-            .into_iter()
-            .map(|key| Secret::from_key(key).unwrap())
-            .collect();
-        let signer = secrets[1..]
-            .iter()
-            .fold(Webhooks::from(&secrets[0]), |signer, secret| {
-                signer.and(secret)
-            });
+        let (secrets, signer) = sender(keys);
         let headers = signer.sign(&event, id, now).unwrap();
         for secret in &secrets {
             let request = Request {

@@ -85,6 +85,21 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// The first attempt to deliver a message that no store has.
+    #[must_use]
+    pub fn unstored(destination: impl Into<String>, message: Message) -> Self {
+        Self {
+            id: 0,
+            destination: destination.into(),
+            lane: Lane::of(message.event_type.as_deref()),
+            attempt: 1,
+            claim: 0,
+            uncounted_attempts: 0,
+            since: message.received_at,
+            message,
+        }
+    }
+
     /// Whether the delivery is too late to be useful: a call that rang three hours ago must not
     /// ring now. Other events never expire here. `age` is the time since the delivery was first due
     /// or replayed, measured so that a clock that jumps does not change it.
@@ -245,24 +260,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn delivery(attempt: u32) -> Delivery {
+        let message = Message {
+            origin: Origin::OpenAi,
+            endpoint: "production".into(),
+            webhook_id: "wh_1".into(),
+            event_type: None,
+            sent_at: Timestamp::UNIX_EPOCH,
+            received_at: Timestamp::UNIX_EPOCH,
+            secret: None,
+            payload: Bytes::new(),
+        };
         Delivery {
-            id: 1,
-            destination: "app".into(),
-            lane: Lane::Standard,
             attempt,
-            claim: 0,
-            uncounted_attempts: 0,
-            since: Timestamp::UNIX_EPOCH,
-            message: Message {
-                origin: Origin::OpenAi,
-                endpoint: "production".into(),
-                webhook_id: "wh_1".into(),
-                event_type: None,
-                sent_at: Timestamp::UNIX_EPOCH,
-                received_at: Timestamp::UNIX_EPOCH,
-                secret: None,
-                payload: Bytes::new(),
-            },
+            ..Delivery::unstored("app", message)
         }
     }
 

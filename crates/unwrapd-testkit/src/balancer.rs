@@ -4,12 +4,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
+use super::keeper::{Keeper, SERVERS_PATH};
 use super::{PATIENCE, loopback};
 
 const DOCUMENT: &str = include_str!("../../../docs/guide/several-gateways.md");
@@ -17,8 +17,9 @@ const DOCUMENT: &str = include_str!("../../../docs/guide/several-gateways.md");
 pub struct Balancer {
     /// The address to which OpenAI would post.
     pub address: Ipv4Addr,
+    // Ends before the folder is removed.
+    _keeper: Keeper,
     folder: TempDir,
-    keeper: Child,
 }
 
 impl Balancer {
@@ -56,7 +57,6 @@ impl Balancer {
         );
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config).unwrap();
-        // The balancer ends with the test process, however that ends.
         let script = r#"
             haproxy -db -f "$1/haproxy.cfg" >"$1/log" 2>&1 </dev/null &
             balancer=$!
@@ -64,19 +64,12 @@ impl Balancer {
             kill $balancer
             wait $balancer
         "#;
-        let keeper = Command::new("/bin/sh")
-            .args(["-c", script, "keeper"])
-            .arg(folder.path())
-            .env("PATH", "/usr/sbin:/usr/bin:/bin")
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.env("PATH", SERVERS_PATH);
         Self {
             address,
+            _keeper: Keeper::start(shell, script, [folder.path()]),
             folder,
-            keeper,
         }
     }
 
@@ -104,14 +97,6 @@ impl Balancer {
             .lines()
             .find(|line| line.starts_with(&format!("unwrapd,{server},")))?;
         Some(line.split(',').nth(17)? == "UP")
-    }
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // No process may use the folder when it is removed.
-        drop(self.keeper.wait());
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod application;
 pub mod balancer;
 pub mod crash;
+mod keeper;
 pub mod memory_store;
 pub mod postgres;
 pub mod process;
@@ -25,8 +26,8 @@ pub mod tls_server;
 pub mod wall_clock;
 pub mod wire;
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use serde_json::Value;
@@ -42,6 +43,9 @@ pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 pub const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
 /// Time after which a test that waits fails. Nothing is expected to take that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Interval between checks of a condition.
+const POLL: Duration = Duration::from_millis(10);
 
 pub fn openai() -> Webhooks {
     Webhooks::new(OPENAI_SECRET).unwrap()
@@ -156,6 +160,13 @@ impl TestGateway {
         ask(&self.admin(), path, body).await
     }
 
+    /// Has the admin API `pause` or `resume` the destination `app`.
+    pub async fn switch_app(&self, verb: &str) {
+        let url = format!("{}/api/v1/destinations/app/{verb}", self.admin());
+        let response = self.client.post(url).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{verb}");
+    }
+
     /// Waits until no delivery waits.
     pub async fn settled(&self) {
         let mut events = self.gateway.events().subscribe();
@@ -175,6 +186,15 @@ impl TestGateway {
     pub async fn stop(self) -> TempDir {
         self.gateway.stop().await;
         self.folder
+    }
+}
+
+/// Waits until the condition holds. The test fails with `what` if it does not in time.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -243,6 +263,23 @@ pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
     // These are neither the usual addresses nor the first or last of a network.
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
+}
+
+/// Settings of the ports in which no time-out ends a connection during a test.
+pub fn patient() -> ServerSettings {
+    const LONG: Duration = Duration::from_secs(300);
+    ServerSettings {
+        head_timeout: LONG,
+        body_timeout: LONG,
+        idle_timeout: LONG,
+        ..ServerSettings::default()
+    }
+}
+
+/// The address of the server of this URL.
+pub fn address_of(url: &str) -> SocketAddr {
+    let url: reqwest::Url = url.parse().unwrap();
+    url.socket_addrs(|| None).unwrap()[0]
 }
 
 pub fn unix_now() -> i64 {

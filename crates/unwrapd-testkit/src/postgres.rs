@@ -1,11 +1,11 @@
 //! A PostgreSQL server for tests: in a temporary folder, reached by a socket in it, and stopped at
 //! the end of the test process.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use unwrapd::store::postgres::PostgresAddress;
 
 use super::PATIENCE;
+use super::keeper::{Keeper, SERVERS_PATH};
 use super::wall_clock::WallClock;
 
 /// The folder where Debian installs PostgreSQL.
@@ -35,7 +36,7 @@ pub struct Server {
     /// The port number in the name of the socket, or the TCP port on this machine.
     port: u16,
     listens: bool,
-    keeper: Mutex<Child>,
+    keeper: Mutex<Keeper>,
 }
 
 impl Server {
@@ -223,9 +224,7 @@ impl Server {
 
     /// Restarts the server.
     pub fn start_again(&self) {
-        let mut keeper = self.keeper.lock().unwrap();
-        keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        drop(keeper);
+        self.keeper.lock().unwrap().send_line();
         self.wait_until_ready();
     }
 
@@ -248,18 +247,10 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let mut keeper = self.keeper.lock().unwrap();
-        drop(keeper.stdin.take());
-        keeper.wait().unwrap();
-    }
-}
-
 /// A pooler in front of a server. It runs each transaction in any free one of its few sessions.
 pub struct Pooler {
     folder: PathBuf,
-    keeper: Child,
+    _keeper: Keeper,
 }
 
 impl Pooler {
@@ -288,15 +279,9 @@ impl Pooler {
             wait $pooler
             rm -rf "$1"
         "#;
-        let keeper = as_owner(Path::new("/bin/sh"))
-            .args(["-c", script, "keeper"])
-            .arg(&folder)
-            .env("PATH", "/usr/sbin:/usr/bin:/bin")
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut shell = as_owner(Path::new("/bin/sh"));
+        shell.env("PATH", SERVERS_PATH);
+        let keeper = Keeper::start(shell, script, [&folder]);
         let deadline = Instant::now() + PATIENCE;
         while !folder.join(format!(".s.PGSQL.{PORT}")).exists() {
             let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
@@ -307,19 +292,15 @@ impl Pooler {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { folder, keeper }
+        Self {
+            folder,
+            _keeper: keeper,
+        }
     }
 
     /// The address of a new schema behind the pooler.
     pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        self.keeper.wait().unwrap();
     }
 }
 
@@ -356,10 +337,9 @@ fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
     format!("postgres://{role}@{folder}/postgres?schema={schema}")
 }
 
-/// Starts the server under a process that waits for the end of the test process, however that ends.
-/// Then that process stops the server and removes the folder. For each line of input, it restarts
-/// the server.
-fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
+/// Starts the server under a script that also removes the folder at the end. For each line of
+/// input, it restarts the server.
+fn keep(folder: &Path, settings: &[String], environment: Environment) -> Keeper {
     let script = r#"
         folder=$1 postgres=$2
         shift 2
@@ -376,24 +356,18 @@ fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
         wait $server
         rm -rf "$folder"
     "#;
-    let mut keeper = as_owner(Path::new("/bin/sh"));
-    keeper
-        .args(["-c", script, "keeper"])
-        .arg(folder)
-        .arg(program("postgres"))
-        .args(["-c", "listen_addresses=", "-c", "max_connections=400"])
-        .args(["-c", "shared_buffers=64MB"]);
-    for setting in settings {
-        keeper.args(["-c", setting]);
+    let mut shell = as_owner(Path::new("/bin/sh"));
+    shell.envs(environment);
+    let mut arguments: Vec<OsString> = vec![folder.into(), program("postgres").into()];
+    let usual = [
+        "listen_addresses=",
+        "max_connections=400",
+        "shared_buffers=64MB",
+    ];
+    for setting in usual.into_iter().chain(settings.iter().map(String::as_str)) {
+        arguments.extend(["-c", setting].map(OsString::from));
     }
-    keeper.envs(environment);
-    keeper
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        // A signal from the terminal to the tests must not reach the server: its keeper stops it.
-        .process_group(0)
-        .spawn()
-        .unwrap()
+    Keeper::start(shell, script, arguments)
 }
 
 /// Runs a program as a user who may run a server: PostgreSQL refuses root.

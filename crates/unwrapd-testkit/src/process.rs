@@ -1,13 +1,17 @@
 //! The gateway as users run it: a process with a configuration file.
 
 use std::fs::DirEntry;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{APP_SECRET, OPENAI_SECRET, PATIENCE};
+use openai_webhooks::EventType;
+use tempfile::TempDir;
+
+use super::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, address_of, client};
 
 /// The program. Cargo builds it before the tests of its package, into the folder above theirs.
 pub fn program() -> PathBuf {
@@ -26,6 +30,18 @@ pub fn unwrapd() -> Command {
         .env_remove("UNWRAPD_CLOCK_SHIFT")
         .env("NO_COLOR", "1");
     command
+}
+
+/// Everything that a command printed: stdout, then stderr.
+pub fn told(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8(all).unwrap()
+}
+
+#[track_caller]
+pub fn assert_told(output: &Output, part: &str) {
+    let text = told(output);
+    assert!(text.contains(part), "{text}");
 }
 
 /// Writes a configuration with one endpoint `production` and one destination `app`, on a store in
@@ -70,8 +86,7 @@ pub fn checked(folder: &Path) -> (Option<i32>, String) {
         .env("APP_WEBHOOK_SECRET", APP_SECRET)
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    (output.status.code(), told(&output))
 }
 
 /// Writes a configuration with one endpoint `production` and these lines in `[server]`.
@@ -101,10 +116,19 @@ fn write(folder: &Path, server: &str, store: &str, destinations: &str) {
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
 }
 
+/// Adds these lines to the end of the configuration in the folder.
+pub fn add_to_config(folder: &Path, lines: &str) {
+    let file = folder.join("unwrapd.toml");
+    let mut config = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+    config.write_all(lines.as_bytes()).unwrap();
+}
+
 /// A running `unwrapd serve`.
 pub struct Serving {
     child: Child,
+    /// The URL for webhooks.
     pub url: String,
+    /// The URL of the admin port.
     pub admin: String,
     log: mpsc::Receiver<String>,
     /// Lines of the log from before the gateway received.
@@ -112,6 +136,14 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Starts it in a new folder, without destinations, and waits until it receives.
+    pub fn start_alone() -> (TempDir, Self) {
+        let folder = TempDir::new().unwrap();
+        write_destinations(folder.path(), "");
+        let serving = Self::start(folder.path(), &[]);
+        (folder, serving)
+    }
+
     /// Starts the gateway on the configuration in `folder`, and waits until it receives.
     pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_with(folder, &[], environment)
@@ -186,7 +218,7 @@ impl Serving {
         };
         let (receiving, admin) = (url("receiving on "), url("admin API on "));
         self.url = receiving;
-        self.admin = format!("{admin}/readyz");
+        self.admin = admin;
         self
     }
 
@@ -206,6 +238,29 @@ impl Serving {
         if !self.begin.iter().any(|line| line.contains(what)) {
             self.announced(what);
         }
+    }
+
+    /// Posts it as OpenAI does, by a connection of its own, and returns the status of the response.
+    pub async fn post(&self, webhook: &Webhook) -> u16 {
+        let answer = webhook.request(&client(), &self.url).send().await;
+        answer.unwrap().status().as_u16()
+    }
+
+    /// The answer of `/readyz`.
+    pub async fn readyz(&self) -> (u16, String) {
+        let url = format!("{}/readyz", self.admin);
+        let answer = client().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Posts a sample of this type, which must be accepted.
+    pub async fn receive(&self, id: &str, event_type: EventType) {
+        assert_eq!(self.post(&Webhook::new(id, event_type)).await, 200, "{id}");
+    }
+
+    /// The address at which it receives.
+    pub fn address(&self) -> SocketAddr {
+        address_of(&self.url)
     }
 
     /// Waits for the gateway to end by itself: its stderr ends with it.

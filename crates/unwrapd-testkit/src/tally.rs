@@ -16,6 +16,26 @@ pub struct Tally {
     pub dead: u64,
 }
 
+impl Tally {
+    /// One message without deliveries.
+    pub const KEPT: Self = Self {
+        messages: 1,
+        pending: 0,
+        delivered: 0,
+        dead: 0,
+    };
+    /// One message that was delivered.
+    pub const DELIVERED: Self = Self {
+        delivered: 1,
+        ..Self::KEPT
+    };
+    /// One message that is a dead letter.
+    pub const DEAD: Self = Self {
+        dead: 1,
+        ..Self::KEPT
+    };
+}
+
 /// A store whose messages and deliveries can be counted.
 #[async_trait]
 pub trait Counted: Send + Sync {

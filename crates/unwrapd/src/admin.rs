@@ -7,6 +7,7 @@ mod gateways;
 mod health;
 mod json;
 mod messages;
+mod payload;
 mod quarantine;
 mod replay;
 mod route;

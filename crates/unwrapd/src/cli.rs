@@ -16,21 +16,24 @@ mod consent;
 
 mod format;
 
+mod output;
+
 mod stderr;
+
+mod failure;
+
+mod stop_signals;
 
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use rustix::fs::Mode;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::ConfigError;
-use crate::settings_file::typed_url;
-use crate::store::StoreError;
 use crate::telemetry::LogHandle;
+use failure::Failure;
 use operate::{dead, destinations, events, gateways, quarantine, replay};
 use webhook::{secret, sign, trigger, verify};
 
@@ -75,43 +78,6 @@ enum Command {
     /// Check, back up, move or prune the store
     #[command(subcommand)]
     Db(db::Command),
-}
-
-/// A command's end, other than success.
-#[derive(Debug)]
-enum Failure {
-    /// The reader of the output has closed it: 0.
-    NobodyReads,
-    /// The command did not succeed: 1.
-    Failed(anyhow::Error),
-    /// The command line or the configuration is wrong: 2.
-    Usage(anyhow::Error),
-    /// The thing that the command is about does not exist: 3.
-    NotFound(anyhow::Error),
-    /// The request is not authentic: 4. The message is already printed.
-    NotAuthentic,
-    /// The command may succeed later: 5.
-    TryLater(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        if error.is::<ConfigError>() {
-            return Self::Usage(error);
-        }
-        if let Some(StoreError::InUse(_) | StoreError::Busy) = error.downcast_ref() {
-            return Self::TryLater(error);
-        }
-        match error
-            .downcast_ref::<std::io::Error>()
-            .map(std::io::Error::kind)
-        {
-            Some(std::io::ErrorKind::BrokenPipe) => Self::NobodyReads,
-            Some(std::io::ErrorKind::AddrInUse) => Self::TryLater(error),
-            _ => Self::Failed(error),
-        }
-    }
 }
 
 /// Runs the command that the arguments of the process name.
@@ -201,54 +167,6 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     stderr::message(&format!("error: {error:#}\n"));
     ExitCode::from(code)
 }
-
-fn usage(problem: impl Into<String>) -> Failure {
-    Failure::Usage(anyhow::Error::msg(problem.into()))
-}
-
-/// SIGINT and SIGTERM.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// A URL as people type it: without a scheme it is http, and a port alone is one of this machine.
-fn parse_url(text: &str) -> Result<reqwest::Url, String> {
-    typed_url(text)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Output {
-    /// For people
-    Human,
-    /// For programs
-    Json,
-}
-
-/// Prints a line of data for people, or returns an error if that fails. Characters that act on a
-/// terminal are escaped.
-macro_rules! outln {
-    ($($argument:tt)*) => {
-        $crate::cli::format::print(&format!($($argument)*))
-    };
-}
-use outln;
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,6 @@ pub(crate) use mistakes::{Mistake, Mistakes, looks_secret, shown_pattern};
 pub(crate) use names::Names;
 pub(crate) use paths::{check as check_path, from_folder, shown_path};
 pub(crate) use secrets::{SecretSource, changed_secrets, webhooks};
-pub(crate) use table::{Keys, Location, Table};
+pub(crate) use table::{Key, Keys, Location, Table};
 pub(crate) use url::{checked as checked_url, http_url, typed_url};
-pub(crate) use values::{address, differing, missing, required, within};
+pub(crate) use values::{address, differing, missing, required};

@@ -97,6 +97,8 @@ fn bare() -> anyhow::Result<Command> {
 fn python(sdks: &Path, script: &str, database: Option<&str>) -> Command {
     let mut command = Command::new(sdks.join("python/bin/python"));
     command
+        // Without a cache beside the applications.
+        .arg("-B")
         .arg(format!("{PEERS}/{script}"))
         .args(database)
         .env("OPENAI_API_KEY", "unused")

@@ -11,17 +11,8 @@ use openai_webhooks::{EventType, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAM
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::answer::Answer;
 use crate::requests::{Request, sign};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Answer {
-    Ok,
-    Config,
-    Header,
-    Timestamp,
-    Signature,
-    Payload,
-}
 
 /// The correct answers if only the signature is verified.
 pub(crate) fn verify(request: &Request) -> BTreeSet<Answer> {

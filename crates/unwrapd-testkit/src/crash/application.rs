@@ -80,12 +80,17 @@ enum Answer {
 }
 
 impl Application {
-    pub async fn start(
-        destination: Destination,
-        ledger: Ledger,
-        rng: Rng,
-        pace: RateLimiter,
-    ) -> Self {
+    /// One for each destination.
+    pub async fn start_all(ledger: &Ledger, rng: &mut Rng, pace: RateLimiter) -> Vec<Self> {
+        let mut applications = Vec::new();
+        for destination in Destination::ALL {
+            let application = Self::start(destination, ledger.clone(), rng.fork(), pace);
+            applications.push(application.await);
+        }
+        applications
+    }
+
+    async fn start(destination: Destination, ledger: Ledger, rng: Rng, pace: RateLimiter) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new()

@@ -18,7 +18,7 @@ use crate::api::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
     TestRequest, TestResult,
 };
-use crate::delivery::{Delivery, Lane, Outcome};
+use crate::delivery::{Delivery, Outcome};
 use crate::destinations::Configured;
 use crate::destinations::state::{Circuit, DestinationState};
 use crate::message::{Message, Origin};
@@ -215,25 +215,17 @@ async fn test(
 fn sample(destination: String, event_type: EventType, now: Timestamp) -> Delivery {
     let id = uuid::Uuid::now_v7().simple();
     let event = UnwrapWebhookEvent::sample(event_type, format!("evt_test_{id}"), now.as_second());
-    Delivery {
-        id: 0,
-        destination,
-        lane: Lane::of(Some(event_type.as_str())),
-        attempt: 1,
-        claim: 0,
-        uncounted_attempts: 0,
-        since: now,
-        message: Message {
-            origin: Origin::Gateway,
-            endpoint: "test".into(),
-            webhook_id: format!("wh_test_{id}"),
-            event_type: Some(event_type.as_str().to_owned()),
-            sent_at: now,
-            received_at: now,
-            secret: None,
-            payload: event.to_json().into(),
-        },
-    }
+    let message = Message {
+        origin: Origin::Gateway,
+        endpoint: "test".into(),
+        webhook_id: format!("wh_test_{id}"),
+        event_type: Some(event_type.as_str().to_owned()),
+        sent_at: now,
+        received_at: now,
+        secret: None,
+        payload: event.to_json().into(),
+    };
+    Delivery::unstored(destination, message)
 }
 
 fn milliseconds(time: Duration) -> u64 {

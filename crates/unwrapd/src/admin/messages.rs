@@ -5,13 +5,11 @@ use std::sync::Arc;
 use axum::extract::{FromRef, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use openai_webhooks::PayloadProblem;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
-use super::{Admin, Route, replay};
+use super::{Admin, Route, payload, replay};
 use crate::api::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
 use crate::clock::Clock;
 use crate::destinations::Registry;
@@ -113,15 +111,7 @@ async fn show(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let with_payload = match query.as_deref().unwrap_or_default() {
-        "" | "payload=false" => false,
-        "payload=true" => true,
-        _ => {
-            return Err(Refusal::bad(
-                "this path takes only the parameter `payload=true`",
-            ));
-        }
-    };
+    let with_payload = payload::is_wanted(query.as_deref())?;
     let messages = store.get_message(&id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
@@ -135,16 +125,15 @@ async fn show(
 }
 
 fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
-    let payload = kept.payload.take();
-    let oddity = payload.as_deref().and_then(PayloadProblem::find);
-    let payload = payload.filter(|_| with_payload).map(|bytes| {
-        String::from_utf8(bytes.into()).map_err(|error| STANDARD.encode(error.into_bytes()))
-    });
+    let bytes = kept.payload.take();
+    let oddity = bytes.as_deref().and_then(PayloadProblem::find);
+    let oddity = oddity.map(|problem| problem.to_string());
+    let (payload, payload_base64) = payload::text_or_base64(bytes.filter(|_| with_payload));
     MessageDetail {
         message: kept,
-        oddity: oddity.map(|problem| problem.to_string()),
-        payload_base64: payload.clone().and_then(Result::err),
-        payload: payload.and_then(Result::ok),
+        oddity,
+        payload,
+        payload_base64,
     }
 }
 

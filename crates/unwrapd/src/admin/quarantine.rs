@@ -5,12 +5,10 @@ use std::ops::RangeInclusive;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
-use super::{Admin, Route};
+use super::{Admin, Route, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
@@ -97,15 +95,7 @@ async fn show(
     Path(id): Path<i64>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let with_payload = match query.as_deref().unwrap_or_default() {
-        "" | "payload=false" => false,
-        "payload=true" => true,
-        _ => {
-            return Err(Refusal::bad(
-                "this path takes only the parameter `payload=true`",
-            ));
-        }
-    };
+    let with_payload = payload::is_wanted(query.as_deref())?;
     let found = admin
         .store
         .read_quarantined(id.saturating_sub(1), 1)
@@ -122,11 +112,7 @@ async fn show(
 fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
     let has_body = quarantined.body.is_some();
     let body = quarantined.body.filter(|_| with_payload);
-    let (payload, payload_base64) = match body.map(|body| String::from_utf8(body.into())) {
-        Some(Ok(text)) => (Some(text), None),
-        Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
-        None => (None, None),
-    };
+    let (payload, payload_base64) = payload::text_or_base64(body);
     QuarantinedDetail {
         id: quarantined.id,
         endpoint: quarantined.endpoint,

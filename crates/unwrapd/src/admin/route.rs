@@ -46,13 +46,7 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self {
-            path,
-            method: Method::GET,
-            bounds,
-            is_open: false,
-            handler: get(handler),
-        }
+        Self::new(path, Method::GET, bounds, get(handler))
     }
 
     /// A route for changes.
@@ -61,12 +55,21 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
+        Self::new(path, Method::POST, bounds, post(handler))
+    }
+
+    fn new(
+        path: &'static str,
+        method: Method,
+        bounds: Bounds,
+        handler: MethodRouter<Admin>,
+    ) -> Self {
         Self {
             path,
-            method: Method::POST,
+            method,
             bounds,
             is_open: false,
-            handler: post(handler),
+            handler,
         }
     }
 

@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::AdminToken;
-use crate::settings_file::{Keys, Location, Mistake, Mistakes, SecretSource, address};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, SecretSource, address};
 
 /// The keys of the admin port.
 #[derive(Default, Deserialize)]
 pub(crate) struct AdminKeys {
-    admin: Option<Spanned<String>>,
-    admin_token: Option<Spanned<SecretSource>>,
+    admin: Key<String>,
+    admin_token: Key<SecretSource>,
 }
 
 impl Keys for AdminKeys {}

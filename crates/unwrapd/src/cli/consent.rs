@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use super::stderr::confirmed;
 
 /// The options that allow a command to destroy data.

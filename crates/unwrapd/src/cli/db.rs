@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::failure::{Failure, usage};
 use super::format::shown_path;
-use super::{Failure, usage};
 use crate::config::Config;
 use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{Bounds, StoreError, StoreUrl};

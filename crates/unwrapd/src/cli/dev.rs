@@ -14,13 +14,16 @@ use clap::Args;
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret, Webhooks};
 use tokio::net::TcpListener;
 
-use super::secret::generate;
-use super::trigger::Sender;
-use super::{Failure, StopSignals, outln, parse_url};
+use super::failure::Failure;
+use super::format::outln;
+use super::stop_signals::StopSignals;
+use super::webhook::secret::generate;
+use super::webhook::trigger::Sender;
 use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use crate::destinations::Kind;
 use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
+use crate::settings_file::typed_url;
 use crate::telemetry::LogSettings;
 use tour::Tour;
 
@@ -37,7 +40,7 @@ const ENDPOINT: &str = "dev";
 )]
 pub(super) struct Arguments {
     /// Deliver to your application instead of the built-in one
-    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    #[arg(long, value_name = "URL", value_parser = typed_url)]
     forward_to: Option<reqwest::Url>,
     /// End after the demo, with exit code 0 if everything was delivered, else 1
     #[arg(long)]

@@ -20,6 +20,15 @@ pub(super) fn print(lines: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::lines(lines))
 }
 
+/// Prints a line of data for people, or returns an error if that fails. Characters that act on a
+/// terminal are escaped.
+macro_rules! outln {
+    ($($argument:tt)*) => {
+        $crate::cli::format::print(&format!($($argument)*))
+    };
+}
+pub(super) use outln;
+
 /// Prints a value for programs. Characters that act on a terminal, or hide there, are JSON escapes.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value).map_err(io::Error::other)?;

@@ -9,7 +9,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Failure, StopSignals, outln, usage};
+use super::failure::{Failure, usage};
+use super::format::outln;
+use super::stop_signals::StopSignals;
 use crate::config::{Config, ConfigError, DestinationSettings, ServerSettings};
 use crate::destinations;
 use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use super::{Failure, usage};
+use super::failure::{Failure, usage};
 use crate::printable;
 
 /// Prints a message for people. A closed stderr is no failure. Characters that act on a terminal

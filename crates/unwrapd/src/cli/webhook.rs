@@ -13,9 +13,9 @@ mod request;
 use std::path::PathBuf;
 
 use clap::Args;
-use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Webhooks};
 
-use super::{Failure, usage};
+use super::failure::{Failure, usage};
 use crate::settings_file::SecretSource;
 
 /// Source of the secret of a command. Never its arguments: every user of the machine can see those.
@@ -30,8 +30,10 @@ struct SecretArguments {
 }
 
 impl SecretArguments {
-    fn read(&self) -> Result<Secret, Failure> {
-        self.source().read().map_err(usage)
+    /// The signer and verifier with this secret.
+    fn webhooks(&self) -> Result<Webhooks, Failure> {
+        let secret = self.source().read().map_err(usage)?;
+        Ok(Webhooks::from(&secret))
     }
 
     fn source(&self) -> SecretSource {

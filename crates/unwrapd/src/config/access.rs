@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::{ConfigError, parse, read_text};
-use crate::settings_file::{Document, Keys, Mistakes, SecretSource, address};
+use crate::settings_file::{Document, Key, Keys, Mistakes, SecretSource, address};
 
 #[derive(Default, Deserialize)]
 struct AccessKeys {
-    admin: Option<Spanned<String>>,
+    admin: Key<String>,
     admin_token: Option<SecretSource>,
     tls: Option<TlsTable>,
     admin_tls: Option<TlsTable>,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use crate::settings_file::{
-    Keys, Mistake, Mistakes, SecretSource, Table, check_path, differing, from_folder, within,
+    Key, Keys, Mistake, Mistakes, SecretSource, Table, check_path, differing, from_folder,
 };
 use crate::store::postgres::PostgresAddress;
 use crate::store::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
@@ -30,12 +30,12 @@ const UNDELIVERED_MAX: u64 = 1_000_000_000;
 
 #[derive(Default, Deserialize)]
 struct StoreKeys {
-    url: Option<Spanned<String>>,
-    password: Option<Spanned<SecretSource>>,
-    dedupe_days: Option<Spanned<u64>>,
-    undelivered_max: Option<Spanned<u64>>,
-    retention_days: Option<Spanned<u64>>,
-    size_max_mb: Option<Spanned<u64>>,
+    url: Key<String>,
+    password: Key<SecretSource>,
+    dedupe_days: Key<u64>,
+    undelivered_max: Key<u64>,
+    retention_days: Key<u64>,
+    size_max_mb: Key<u64>,
 }
 
 impl Keys for StoreKeys {}
@@ -100,30 +100,23 @@ impl StoreKeys {
             }
             None => None,
         };
-        let dedupe = within(
-            "dedupe_days",
-            self.dedupe_days,
-            DEDUPE_DAYS_MIN,
-            DEDUPE_DAYS_MAX,
-        );
-        let dedupe = mistakes.keep(dedupe);
-        let undelivered_max = within("undelivered_max", self.undelivered_max, 1, UNDELIVERED_MAX);
-        let undelivered_max = mistakes.keep(undelivered_max);
-        let retention = within("retention_days", self.retention_days, 1, RETENTION_DAYS_MAX);
-        let retention = mistakes.keep(retention);
-        let size_max = within("size_max_mb", self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX);
-        let size_max = mistakes.keep(size_max);
+        let dedupe = DEDUPE_DAYS_MIN..=DEDUPE_DAYS_MAX;
+        let dedupe = mistakes.keep_number("dedupe_days", self.dedupe_days, dedupe);
+        let undelivered = 1..=UNDELIVERED_MAX;
+        let undelivered =
+            mistakes.keep_number("undelivered_max", self.undelivered_max, undelivered);
+        let retention = 1..=RETENTION_DAYS_MAX;
+        let retention = mistakes.keep_number("retention_days", self.retention_days, retention);
+        let size = SIZE_MB_MIN..=SIZE_MB_MAX;
+        let size = mistakes.keep_number("size_max_mb", self.size_max_mb, size);
         mistakes.check()?;
         Ok(StoreSettings {
             url: url.expect("without a mistake there is one"),
             bounds: Bounds {
-                dedupe: dedupe.flatten().map_or(defaults.dedupe, days),
-                undelivered_max: undelivered_max
-                    .flatten()
-                    .unwrap_or(defaults.undelivered_max),
-                retention: retention.flatten().map_or(defaults.retention, days),
-                size_max: size_max
-                    .flatten()
+                dedupe: dedupe.map_or(defaults.dedupe, days),
+                undelivered_max: undelivered.unwrap_or(defaults.undelivered_max),
+                retention: retention.map_or(defaults.retention, days),
+                size_max: size
                     .map(|mebibytes| mebibytes * 1024 * 1024)
                     .or(defaults.size_max),
             },
@@ -161,7 +154,7 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
 /// The password that the configuration names, or else what other programs for PostgreSQL take.
 fn with_password(
     address: PostgresAddress,
-    source: Option<Spanned<SecretSource>>,
+    source: Key<SecretSource>,
 ) -> Result<PostgresAddress, Mistake> {
     let Some(source) = source else {
         return Ok(with_usual_password(address));

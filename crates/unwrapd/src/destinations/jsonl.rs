@@ -200,30 +200,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::delivery::Lane;
     use crate::message::{Message, Origin};
 
     fn line_of(payload: &[u8]) -> Vec<u8> {
-        line(&Delivery {
-            id: 1,
-            destination: "file".into(),
-            lane: Lane::Standard,
-            attempt: 1,
-            claim: 0,
-            uncounted_attempts: 0,
-            since: Timestamp::UNIX_EPOCH,
-            message: Message {
-                origin: Origin::OpenAi,
-                endpoint: "production".into(),
-                // No id looks like this; it shows that the key is found reliably.
-                webhook_id: r#"x","payload":"#.into(),
-                event_type: Some(r#"","payload":{"#.into()),
-                sent_at: Timestamp::UNIX_EPOCH,
-                received_at: Timestamp::UNIX_EPOCH,
-                secret: None,
-                payload: Bytes::copy_from_slice(payload),
-            },
-        })
+        let message = Message {
+            origin: Origin::OpenAi,
+            endpoint: "production".into(),
+            // No id looks like this; it shows that the key is found reliably.
+            webhook_id: r#"x","payload":"#.into(),
+            event_type: Some(r#"","payload":{"#.into()),
+            sent_at: Timestamp::UNIX_EPOCH,
+            received_at: Timestamp::UNIX_EPOCH,
+            secret: None,
+            payload: Bytes::copy_from_slice(payload),
+        };
+        line(&Delivery::unstored("file", message))
     }
 
     /// Finds the payload as the documentation describes.

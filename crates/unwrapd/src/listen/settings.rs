@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::receive::REQUESTS_MAX;
-use crate::settings_file::{Keys, Location, Mistake, Mistakes, address, differing, within};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, address, differing};
 use crate::tls::Tls;
 use tls::{TlsTable, read_tls};
 
@@ -134,7 +133,7 @@ impl ServerSettings {
 /// The key of the public port.
 #[derive(Default, Deserialize)]
 pub(crate) struct ListenKeys {
-    listen: Option<Spanned<String>>,
+    listen: Key<String>,
 }
 
 impl Keys for ListenKeys {}
@@ -148,14 +147,14 @@ impl ListenKeys {
 /// The keys of both ports.
 #[derive(Default, Deserialize)]
 pub(crate) struct ServerKeys {
-    connections_max: Option<Spanned<usize>>,
-    requests_max: Option<Spanned<usize>>,
-    head_timeout_seconds: Option<Spanned<u64>>,
-    body_timeout_seconds: Option<Spanned<u64>>,
-    idle_timeout_seconds: Option<Spanned<u64>>,
-    drain_seconds: Option<Spanned<u64>>,
-    tls: Option<Spanned<TlsTable>>,
-    admin_tls: Option<Spanned<TlsTable>>,
+    connections_max: Key<usize>,
+    requests_max: Key<usize>,
+    head_timeout_seconds: Key<u64>,
+    body_timeout_seconds: Key<u64>,
+    idle_timeout_seconds: Key<u64>,
+    drain_seconds: Key<u64>,
+    tls: Key<TlsTable>,
+    admin_tls: Key<TlsTable>,
 }
 
 impl Keys for ServerKeys {
@@ -173,7 +172,7 @@ impl ServerKeys {
         let usual = ServerSettings::default();
         let mut mistakes = Mistakes::default();
         let mut seconds = |key, number, max, usual| {
-            let number = mistakes.keep(within(key, number, 1, max)).flatten();
+            let number = mistakes.keep_number(key, number, 1..=max);
             number.map_or(usual, Duration::from_secs)
         };
         let head_timeout = seconds(
@@ -194,17 +193,12 @@ impl ServerKeys {
             IDLE_SECONDS_MAX,
             usual.idle_timeout,
         );
-        let connections = within(
-            "connections_max",
-            self.connections_max,
-            CONNECTIONS_MIN,
-            CONNECTIONS_MAX,
-        );
-        let connections = mistakes.keep(connections).flatten();
-        let requests = within("requests_max", self.requests_max, 1, REQUESTS_MAX);
-        let requests = mistakes.keep(requests);
-        let drain = within("drain_seconds", self.drain_seconds, 0, DRAIN_SECONDS_MAX);
-        let drain = mistakes.keep(drain);
+        let connections = CONNECTIONS_MIN..=CONNECTIONS_MAX;
+        let connections =
+            mistakes.keep_number("connections_max", self.connections_max, connections);
+        let requests = mistakes.keep_number("requests_max", self.requests_max, 1..=REQUESTS_MAX);
+        let drain =
+            mistakes.keep_number("drain_seconds", self.drain_seconds, 0..=DRAIN_SECONDS_MAX);
         let mut read = |name, table| mistakes.keep(read_tls(name, table, location)).flatten();
         let tls = self.tls.and_then(|table| read("tls", table));
         let admin_tls = match self.admin_tls {
@@ -215,11 +209,11 @@ impl ServerKeys {
         mistakes.check()?;
         Ok(ServerSettings {
             connections_max: connections.unwrap_or(usual.connections_max),
-            requests_max: requests.flatten().unwrap_or(usual.requests_max),
+            requests_max: requests.unwrap_or(usual.requests_max),
             head_timeout,
             body_timeout,
             idle_timeout,
-            drain: drain.flatten().map_or(usual.drain, Duration::from_secs),
+            drain: drain.map_or(usual.drain, Duration::from_secs),
             admin_connections_max: usual.admin_connections_max,
             tls,
             admin_tls,

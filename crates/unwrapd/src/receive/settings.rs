@@ -5,8 +5,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::settings_file::{
-    Keys, Location, Mistake, Mistakes, Names, SecretSource, Table, changed_secrets, differing,
-    required, webhooks, within,
+    Key, Keys, Location, Mistake, Mistakes, Names, SecretSource, Table, changed_secrets, differing,
+    required, webhooks,
 };
 
 /// Most concurrent requests. The body of each is in memory until its commit.
@@ -56,10 +56,10 @@ impl EndpointSettings {
         let name = names.take(&mut table);
         let keys: EndpointKeys = table.take();
         let webhooks = table.keep(keys.webhooks(table.location())).flatten();
-        let requests_max = table.keep(within("requests_max", keys.requests_max, 1, REQUESTS_MAX));
+        let requests_max = table.keep_number("requests_max", keys.requests_max, 1..=REQUESTS_MAX);
         table.end()?;
         Ok(name.zip(webhooks).map(|(name, webhooks)| Self {
-            requests_max: requests_max.flatten().unwrap_or(REQUESTS_USUAL),
+            requests_max: requests_max.unwrap_or(REQUESTS_USUAL),
             ..Self::new(name, webhooks)
         }))
     }
@@ -75,8 +75,8 @@ impl EndpointSettings {
 
 #[derive(Default, Deserialize)]
 struct EndpointKeys {
-    secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
-    requests_max: Option<Spanned<usize>>,
+    secrets: Key<Vec<Spanned<SecretSource>>>,
+    requests_max: Key<usize>,
 }
 
 impl Keys for EndpointKeys {}

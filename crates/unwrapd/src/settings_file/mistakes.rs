@@ -2,7 +2,10 @@
 //! remedy.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
 
 /// Largest number of mistakes that are reported at once. More are the sign of a wrong file.
 const MISTAKES_MAX: usize = 50;
@@ -140,6 +143,26 @@ impl Mistakes {
     /// checked too.
     pub(crate) fn keep<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
         result.map_err(|mistakes| self.add(mistakes)).ok()
+    }
+
+    /// The number under `key`, if there is one. Of a number out of range it keeps the mistake and
+    /// returns `None`.
+    pub(crate) fn keep_number<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        number: Option<Spanned<T>>,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        let number = number?;
+        if !range.contains(number.get_ref()) {
+            let (min, max) = range.into_inner();
+            self.add(Mistake::new(
+                number.span(),
+                format!("`{key}` must be {min} to {max}"),
+            ));
+            return None;
+        }
+        Some(number.into_inner())
     }
 
     /// An error if there are any.

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Keys, Mistake, Table, required};
+use super::{Key, Keys, Mistake, Table, required};
 
 /// Longest name of an endpoint or a destination.
 const NAME_BYTES_MAX: usize = 64;
 
 #[derive(Default, Deserialize)]
 struct NameKeys {
-    name: Option<Spanned<String>>,
+    name: Key<String>,
 }
 
 impl Keys for NameKeys {}

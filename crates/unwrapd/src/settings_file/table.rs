@@ -2,7 +2,8 @@
 //! read is removed from its table, so that one run finds the mistakes of all keys.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use serde::de::value::Error as ValueError;
@@ -28,6 +29,9 @@ pub(crate) trait Keys: DeserializeOwned + Default + 'static {
         names_of::<Self>()
     }
 }
+
+/// The value of a key with its position in the text. `None`: the key is not in the file.
+pub(crate) type Key<T> = Option<Spanned<T>>;
 
 /// A table, from which each part of the gateway takes its keys. It collects their mistakes.
 pub(crate) struct Table<'a> {
@@ -135,6 +139,16 @@ impl<'a> Table<'a> {
     /// As [`Mistakes::keep`].
     pub(crate) fn keep<T>(&mut self, result: Result<T, impl Into<Mistakes>>) -> Option<T> {
         self.mistakes.keep(result)
+    }
+
+    /// As [`Mistakes::keep_number`].
+    pub(crate) fn keep_number<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        number: Key<T>,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        self.mistakes.keep_number(key, number, range)
     }
 
     /// The mistakes in the keys that were taken.

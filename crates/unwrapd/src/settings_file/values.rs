@@ -1,6 +1,5 @@
 //! Checks of single values, and the comparison of settings by key.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -23,25 +22,6 @@ pub(crate) fn required<T>(
 /// A mistake about a table without a key that it must have.
 pub(crate) fn missing(table: Range<usize>, key: &str) -> Mistake {
     Mistake::absence(table, format!("the key `{key}` is missing here: add it"))
-}
-
-/// The number under `key`, if there is one, and if it lies between `min` and `max`.
-pub(crate) fn within<T: PartialOrd + Display + Copy>(
-    key: &str,
-    number: Option<Spanned<T>>,
-    min: T,
-    max: T,
-) -> Result<Option<T>, Mistake> {
-    let Some(number) = number else {
-        return Ok(None);
-    };
-    if *number.get_ref() < min || *number.get_ref() > max {
-        return Err(Mistake::new(
-            number.span(),
-            format!("`{key}` must be {min} to {max}"),
-        ));
-    }
-    Ok(Some(*number.get_ref()))
 }
 
 /// The address of a port.

@@ -1,9 +1,8 @@
 //! The settings of the log: the table `[log]` of the configuration.
 
 use serde::Deserialize;
-use toml::Spanned;
 
-use crate::settings_file::{Keys, Mistake, Mistakes, Table};
+use crate::settings_file::{Key, Keys, Mistake, Mistakes, Table};
 
 /// The settings of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub enum LogFormat {
 
 #[derive(Default, Deserialize)]
 struct LogKeys {
-    format: Option<Spanned<String>>,
+    format: Key<String>,
 }
 
 impl Keys for LogKeys {}

@@ -17,7 +17,6 @@ use crate::kill::{Kill, Tally};
 use crate::ledger::Ledger;
 use crate::openai::{self, Door, Wall};
 use crate::support::{self, PATIENCE};
-use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
 
 /// Longest wait for a process to reach its crash point. Then it is killed wherever it is.
@@ -50,12 +49,7 @@ impl<'a> Run<'a> {
         let mut rng = Rng::with_seed(plan.seed);
         copy_binary(folder);
         let ledger = Ledger::default();
-        let mut applications = Vec::new();
-        for destination in Destination::ALL {
-            let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, RateLimiter::TIMELESS);
-            applications.push(application.await);
-        }
+        let applications = Application::start_all(&ledger, &mut rng, RateLimiter::TIMELESS).await;
         let doors = watch::Sender::new(Vec::new());
         let client = support::client();
         let mut senders = JoinSet::new();

@@ -24,7 +24,6 @@ use crate::ledger::Ledger;
 use crate::openai::{self, Door, Wall};
 use crate::support::postgres::free_port;
 use crate::support::{self, PATIENCE};
-use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS};
 
 const GATEWAYS: usize = 3;
@@ -88,12 +87,7 @@ impl<'a> Fleet<'a> {
             seats.push((folder, free_port()));
         }
         let ledger = Ledger::default();
-        let mut applications = Vec::new();
-        for destination in Destination::ALL {
-            let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, RateLimiter::SLOW);
-            applications.push(application.await);
-        }
+        let applications = Application::start_all(&ledger, &mut rng, RateLimiter::SLOW).await;
         let fleet = Self {
             database,
             ledger,

@@ -120,7 +120,7 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("unwrapd.db");
     write_config(folder.path(), &app.url);
-    let shim = Shim::new(&folder.path().join("shim"), &database);
+    let shim = Shim::of(folder.path());
     let serving = Serving::start(folder.path(), &shim.environment());
     let client = client();
     let post = async |id: String| {

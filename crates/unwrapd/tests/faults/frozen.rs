@@ -14,7 +14,7 @@ use crate::rig::Rig;
 use crate::shim::Shim;
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
-use crate::support::{PATIENCE, Webhook, client};
+use crate::support::{Webhook, client};
 
 /// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_108;
@@ -63,10 +63,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_accepted_afterwards() {
     assert!(answers.join_all().await.iter().all(|status| *status == 503));
 
     rig.shim.let_go();
-    let deadline = Instant::now() + PATIENCE;
-    while rig.readyz().await != (200, "ok\n".into()) {
-        assert!(Instant::now() < deadline, "it goes on");
-    }
+    rig.is_ready().await;
     // A refused webhook may have been stored, and its copy is then a duplicate.
     for number in 0..=2 {
         let id = format!("wh_{number}");
@@ -80,10 +77,7 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
     // No server listens there.
     write_config(folder.path(), "http://127.0.0.1:9/");
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     let mut serving = Serving::start(folder.path(), &shim.environment());
     let client = client();
     let post = async |id: &str| {
@@ -112,14 +106,10 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     let let_answer = Arc::new(Notify::new());
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&let_answer))]).await;
     write_config(folder.path(), &app.url);
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     let mut serving = Serving::start(folder.path(), &shim.environment());
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     shim.hold();
     let_answer.notify_one();
@@ -131,8 +121,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
 
     shim.let_go();
     let serving = Serving::start(folder.path(), &shim.environment());
-    let copy = webhook.request(&client(), &serving.url);
-    assert_eq!(copy.send().await.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
 }
 
 /// The gateway does not receive yet when it is told to stop.
@@ -140,10 +129,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
 async fn a_disk_that_hangs_while_the_gateway_starts_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9/");
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     shim.hold();
     let mut child = crate::support::process::unwrapd()
         .args(["serve", "--config"])

@@ -64,12 +64,7 @@ impl Rig {
         let disk = folder.path().join("disk");
         std::fs::create_dir(&disk).unwrap();
         let ledger = Ledger::default();
-        let mut applications = Vec::new();
-        for destination in Destination::ALL {
-            let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, RateLimiter::BRISK);
-            applications.push(application.await);
-        }
+        let applications = Application::start_all(&ledger, &mut rng, RateLimiter::BRISK).await;
         let shim = Shim::new(&folder.path().join("shim"), &disk.join("unwrapd.db"));
         shim.seed(rng.u64(1..));
         Self {
@@ -239,6 +234,12 @@ impl Rig {
         self.kill().await;
         self.shim.lift();
         power::cut(&self.database(), self.shim.images(), &mut self.rng);
+    }
+
+    /// Cuts the power, and starts the gateway on what is left.
+    pub(crate) async fn survives_power_cut(&mut self) {
+        self.cut_power().await;
+        self.start_gateway().await.unwrap();
     }
 
     /// Waits until more webhooks are acknowledged, which shows that it receives.

@@ -33,8 +33,7 @@ async fn the_ledger_matches_the_store_after_many_faults() {
         sleep(Duration::from_millis(rng.u64(..LASTING_MS_MAX))).await;
         if rng.u8(..100) < POWER_CUT_PERCENT {
             println!("{round}: power cut");
-            rig.cut_power().await;
-            rig.start_gateway().await.unwrap();
+            rig.survives_power_cut().await;
         }
         rig.shim.lift();
         rig.acknowledges().await;

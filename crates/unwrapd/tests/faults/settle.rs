@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use crate::power;
 use crate::shim::{Fault, SYNC, Shim};
+use crate::support::Webhook;
 use crate::support::application::{Answer, Application, Delivered};
 use crate::support::process::{Serving, write_config};
-use crate::support::{Webhook, client};
 
 /// A gateway with one delivered webhook, whose disk has failed since.
 struct Unsettled {
@@ -31,14 +31,10 @@ impl Unsettled {
         let mut application = Application::start([Answer::WhenTold(Arc::clone(&told))]).await;
         let folder = TempDir::new().unwrap();
         write_config(folder.path(), &application.url);
-        let shim = Shim::new(
-            &folder.path().join("shim"),
-            &folder.path().join("unwrapd.db"),
-        );
+        let shim = Shim::of(folder.path());
         let serving = start(&folder, &shim);
         let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        assert_eq!(serving.post(&webhook).await, 200);
         is_delivery_of(&webhook, &application.next().await);
 
         shim.inject(&Fault::new(SYNC, Errno::IO));
@@ -80,8 +76,7 @@ async fn a_failed_settlement_is_stored_when_the_disk_works_again() {
 
     let mut serving = start(&unsettled.folder, &unsettled.shim);
     let next = Webhook::new("wh_2", EventType::ResponseCompleted);
-    let answer = next.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(serving.post(&next).await, 200);
     assert_eq!(unsettled.application.next().await.webhook_id(), "wh_2");
     serving.signal(Signal::KILL);
     serving.died("killed");

@@ -110,6 +110,11 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
+    /// The disk of the gateway whose store is in this folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self::new(&folder.join("shim"), &folder.join("unwrapd.db"))
+    }
+
     /// `folder` is for its own files.
     pub(crate) fn new(folder: &Path, database: &Path) -> Self {
         let path = |name| text(&folder.join(name));

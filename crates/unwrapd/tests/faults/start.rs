@@ -60,8 +60,7 @@ async fn faults_before_a_good_start(fault: Fault, prepare: fn(&mut Rig)) -> u64 
         assert!(error.contains("the store"), "{fault:?}: {error}");
     }
     let faults = rig.shim.counters().faults;
-    rig.cut_power().await;
-    rig.start_gateway().await.unwrap();
+    rig.survives_power_cut().await;
     rig.deliver(1).await;
     assert_eq!(rig.schema_version(), rig.schema_version_expected());
     rig.balances().await;

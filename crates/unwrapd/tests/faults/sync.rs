@@ -19,8 +19,7 @@ async fn a_webhook_lost_by_a_failed_sync_is_not_acknowledged() {
     rig.refuses().await;
     rig.shim.lift();
     rig.acknowledges().await;
-    rig.cut_power().await;
-    rig.start_gateway().await.unwrap();
+    rig.survives_power_cut().await;
     rig.balances().await;
 }
 
@@ -29,8 +28,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;
     for _ in 0..3 {
         rig.acknowledges().await;
-        rig.cut_power().await;
-        rig.start_gateway().await.unwrap();
+        rig.survives_power_cut().await;
     }
     rig.balances().await;
 }
@@ -46,7 +44,6 @@ async fn a_webhook_not_synced_when_the_process_died_is_not_acknowledged() {
     rig.shim.lose_what_is_not_synced();
     rig.start_gateway().await.unwrap();
     rig.acknowledges().await;
-    rig.cut_power().await;
-    rig.start_gateway().await.unwrap();
+    rig.survives_power_cut().await;
     rig.balances().await;
 }

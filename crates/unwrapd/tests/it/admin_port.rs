@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bounds::http2;
+use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, unwrapd, write_server_config};
-use crate::support::{TestGateway, Webhook, client};
+use crate::support::{TestGateway, Webhook, address_of, client, until};
 
 const TOKEN: &str = "a token that nobody guesses so soon";
 
@@ -32,7 +32,7 @@ fn serve(folder: &Path, admin: &str, lines: &str) -> Serving {
 }
 
 fn at(serving: &Serving, path: &str) -> String {
-    let url = serving.admin.replace("/readyz", path);
+    let url = format!("{}{path}", serving.admin);
     url.replace("0.0.0.0", "127.0.0.1")
 }
 
@@ -61,10 +61,10 @@ async fn clients_without_the_token_learn_readiness_and_no_more() {
     let database = folder.path().join("unwrapd.db");
     let lock = rusqlite::Connection::open(database).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let deadline = Instant::now() + crate::support::PATIENCE;
-    while ready(None).await != (503, "not ready\n".into()) {
-        assert!(Instant::now() < deadline);
-    }
+    until("it is not ready", async || {
+        ready(None).await == (503, "not ready\n".into())
+    })
+    .await;
     let (_, text) = ready(Some(TOKEN)).await;
     assert!(text.contains("another process"), "{text}");
     serving.said("a probe of /readyz came with a wrong token");
@@ -113,10 +113,9 @@ async fn wrong_tokens_are_slow_and_logged_and_lock_no_operator_out() {
 async fn http2_is_authorized_like_http1() {
     let folder = TempDir::new().unwrap();
     let serving = serve(folder.path(), "0.0.0.0:0", "");
-    let address: reqwest::Url = at(&serving, "").parse().unwrap();
-    let address = address.socket_addrs(|| None).unwrap()[0];
+    let address = address_of(&at(&serving, ""));
     let status = async |token: Option<&str>, host: &str, address| {
-        let client = http2(address, 65_535).await;
+        let client = http2(address, HTTP2_WINDOW).await;
         let mut request = http::Request::get(format!("http://{host}/api/v1/gateways"));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -260,10 +259,7 @@ async fn the_admin_port_speaks_tls_with_its_own_certificate_or_that_of_the_serve
         assert!(serving.admin.starts_with("https://"), "{}", serving.admin);
         // From the configuration, with its certificate, whatever name that has.
         let config = folder.path().join("unwrapd.toml");
-        let bound = serving
-            .admin
-            .trim_start_matches("https://")
-            .trim_end_matches("/readyz");
+        let bound = serving.admin.trim_start_matches("https://");
         let text = std::fs::read_to_string(&config).unwrap();
         let (before, after) = (
             format!("admin = \"{admin}\""),
@@ -306,6 +302,5 @@ async fn a_local_admin_port_does_not_use_the_certificate_of_the_server() {
     let lines = format!("tls = {{ certificate = \"{path}/tls.pem\", key = \"{path}/tls.key\" }}");
     let serving = serve(folder.path(), "127.0.0.1:0", &lines);
     assert!(serving.admin.starts_with("http://"), "{}", serving.admin);
-    let answer = client().get(&serving.admin).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(serving.readyz().await.0, 200);
 }

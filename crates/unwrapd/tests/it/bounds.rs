@@ -249,11 +249,15 @@ async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
     }
 }
 
+/// The initial window of HTTP/2, in bytes.
+pub(crate) const HTTP2_WINDOW: u32 = 65_535;
+
 /// An HTTP/2 client with windows of this size for responses.
 pub(crate) async fn http2(address: std::net::SocketAddr, window: u32) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(window)
+        // As hyper's client does: too many streams before our settings are read are refused.
         .initial_max_send_streams(100)
         .handshake(stream)
         .await
@@ -360,7 +364,7 @@ async fn an_answer_that_is_never_read_ends_its_connection() {
 async fn streams_of_a_connection_are_bounded_on_both_ports() {
     let test = TestGateway::start(vec![]).await;
     for address in [test.gateway.public(), test.gateway.admin().unwrap()] {
-        let client = http2(address, 65_535).await;
+        let client = http2(address, HTTP2_WINDOW).await;
         drop(headed(&client, &Method::GET, "/livez").await);
         assert_eq!(client.current_max_send_streams(), 128);
     }

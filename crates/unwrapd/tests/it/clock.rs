@@ -6,15 +6,14 @@ mod checked;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+use crate::support::{Webhook, ask, client, openai, postgres, unix_now, until};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -74,27 +73,24 @@ fn webhook(id: &str, off: i64) -> Webhook {
 }
 
 async fn post(serving: &Serving, id: &str, off: i64) {
-    let request = webhook(id, off).request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200, "{id}");
+    assert_eq!(serving.post(&webhook(id, off)).await, 200, "{id}");
 }
 
 async fn readyz(serving: &Serving) -> String {
-    let answer = client().get(&serving.admin).send().await.unwrap();
-    answer.text().await.unwrap()
+    serving.readyz().await.1
 }
 
 /// Waits until `/readyz` reports that the clock is in doubt, or that it is not.
 async fn doubts(serving: &Serving, is_in_doubt: bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while readyz(serving).await.contains("the clock of") != is_in_doubt {
-        assert!(Instant::now() < deadline, "{}", readyz(serving).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("/readyz says whether the clock is in doubt", async || {
+        readyz(serving).await.contains("the clock of") == is_in_doubt
+    })
+    .await;
 }
 
 /// The ids of the dead letters.
 async fn dead(serving: &Serving) -> BTreeSet<String> {
-    let url = serving.admin.replace("/readyz", "/api/v1/dead");
+    let url = format!("{}/api/v1/dead", serving.admin);
     let answer = client().get(url).send().await.unwrap();
     let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     let letters = answer["letters"].as_array().unwrap().iter();
@@ -104,11 +100,10 @@ async fn dead(serving: &Serving) -> BTreeSet<String> {
 }
 
 async fn dies(serving: &Serving, id: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !dead(serving).await.contains(id) {
-        assert!(Instant::now() < deadline, "{id} does not die");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(&format!("{id} dies"), async || {
+        dead(serving).await.contains(id)
+    })
+    .await;
 }
 
 /// One delivery is given up at once, and then attempts fail for some seconds: pruning runs every
@@ -210,8 +205,7 @@ async fn a_webhook_sent_now_is_accepted_while_the_clock_is_wrong() {
             assert_eq!(app.next().await.webhook_id(), id);
         }
         for old in [off / 2, off - 600, off + 600, 600, -600] {
-            let request = webhook("wh_old", old).request(&client(), &serving.url);
-            assert_eq!(request.send().await.unwrap().status(), 401, "{old}");
+            assert_eq!(serving.post(&webhook("wh_old", old)).await, 401, "{old}");
         }
     }
 }
@@ -225,8 +219,7 @@ async fn the_age_of_a_call_survives_a_restart() {
     let serving = place.start();
     let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
     call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
-    let answer = call.request(&client(), &serving.url).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(serving.post(&call).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_call");
     drop(serving);
     place.jump_to(31 * DAY);
@@ -247,13 +240,8 @@ async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped(
     place.jump_to(31 * DAY);
     doubts(&serving, true).await;
     let drop = async |until: &str| {
-        let url = serving.admin.replace("/readyz", "/api/v1/dead/drop");
-        let body = format!(r#"{{"filter":{{"until":"{until}"}}}}"#);
-        let request = client()
-            .post(url)
-            .header("content-type", "application/json");
-        let answer = request.body(body).send().await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let body = json!({"filter": {"until": until}});
+        let (_, answer) = ask(&serving.admin, "dead/drop", &body).await;
         answer["deliveries"].as_u64().unwrap()
     };
     assert_eq!(drop("1d").await, 0);

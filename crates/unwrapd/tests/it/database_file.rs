@@ -8,16 +8,16 @@ mod overwritten;
 mod permissions;
 mod removed;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::process::{Serving, unwrapd, write_config};
-use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, client};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 /// Number of webhooks acknowledged before the change.
 const SOME: usize = 20;
@@ -38,8 +38,21 @@ impl Place {
         }
     }
 
+    /// A place with a gateway that has acknowledged [`SOME`] webhooks.
+    async fn in_use() -> (Self, Serving) {
+        let place = Self::new();
+        let serving = place.start();
+        place.post_some(&serving).await;
+        (place, serving)
+    }
+
     fn file(&self, suffix: &str) -> PathBuf {
         self.folder.path().join(format!("unwrapd.db{suffix}"))
+    }
+
+    /// The file, open for another program that writes into it.
+    fn writable(&self, suffix: &str) -> File {
+        File::options().write(true).open(self.file(suffix)).unwrap()
     }
 
     fn start(&self) -> Serving {
@@ -57,6 +70,14 @@ impl Place {
         Some(answer.ok()?.status().as_u16())
     }
 
+    /// Starts a gateway, which still knows everything that was acknowledged.
+    async fn starts_again_whole(&self, case: &str) {
+        let serving = self.start();
+        assert_eq!(self.post(&serving, "wh_0").await, Some(200), "{case}");
+        assert!(serving.terminate().0.success(), "{case}");
+        assert_eq!(self.kept(), SOME, "{case}");
+    }
+
     async fn post_some(&self, serving: &Serving) {
         for number in 0..SOME {
             let status = self.post(serving, &format!("wh_{number}")).await;
@@ -64,9 +85,31 @@ impl Place {
         }
     }
 
-    async fn readyz(&self, serving: &Serving) -> (u16, String) {
-        let answer = self.client.get(&serving.admin).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+    /// Posts a webhook with a body of this many bytes, which must be accepted.
+    async fn post_large(&self, serving: &Serving, id: &str, bytes: usize) {
+        let large = Webhook::with_payload(id, "x".repeat(bytes));
+        let answer = large.request(&self.client, &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+
+    /// Moves the log into the database, so that its file has content.
+    fn move_log(&self) {
+        Connection::open(self.file(""))
+            .unwrap()
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+            .unwrap();
+    }
+
+    /// Runs `db backup`, which must succeed.
+    fn back_up(&self, backup: &Path) {
+        let output = unwrapd()
+            .args(["db", "backup"])
+            .arg(backup)
+            .arg("--store")
+            .arg(self.file(""))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
     }
 
     /// Number of the first webhooks that a start finds.
@@ -111,12 +154,4 @@ fn stderr(output: &Output) -> String {
 
 fn elsewhere(place: &Place) -> PathBuf {
     place.folder.path().join("elsewhere")
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -14,20 +14,15 @@ use unwrapd::store::{Accepted, Bounds, Inbox as _};
 
 use crate::sqlite_store::accept_many;
 use crate::store_conformance::{
-    Place as _, PostgresPlace, SqlitePlace, accept, at, claim, message, settle,
+    Place as _, PostgresPlace, SqlitePlace, accept, at, claim, message, settle_each,
 };
 use crate::support::postgres as server;
-use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::process::{Serving, assert_told, told, unwrapd, write_config};
 use crate::support::tally::{Counted as _, Tally};
 use crate::support::{Webhook, client};
 
 fn db(arguments: &[&str]) -> Output {
     unwrapd().arg("db").args(arguments).output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    let (stdout, stderr) = (output.stdout.clone(), output.stderr.clone());
-    String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap()
 }
 
 fn json_of(output: &Output) -> Value {
@@ -43,14 +38,12 @@ async fn a_store() -> (SqlitePlace, PathBuf) {
         accept(&store, id, 0).await;
     }
     let claimed = claim(&store, 0).await;
-    for (delivery, next) in
-        claimed
-            .deliveries
-            .iter()
-            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(9) }])
-    {
-        settle(&store, delivery.id, 1, next).await;
-    }
+    settle_each(
+        &store,
+        &claimed,
+        [Next::Delivered, Next::Dead, Next::Retry { due_at: at(9) }],
+    )
+    .await;
     store.close().await;
     let path = place.0.path().join("store.db");
     (place, path)
@@ -67,11 +60,9 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9/");
     let serving = Serving::start(folder.path(), &[]);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     // Readers are open too.
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let listed = unwrapd()
         .args(["events", "ls", "--admin", &admin])
         .output()
@@ -83,7 +74,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
     std::fs::copy(folder.path().join("unwrapd.db"), &moved).unwrap();
     let check = db(&["check", moved.to_str().unwrap()]);
     assert!(check.status.success(), "{}", told(&check));
-    assert!(told(&check).contains("1 stored"), "{}", told(&check));
+    assert_told(&check, "1 stored");
     assert!(!folder.path().join("unwrapd.db-wal").exists());
 }
 
@@ -96,7 +87,7 @@ async fn a_check_passes_a_sound_store_and_names_each_kind_of_damage() {
     let sound = db(&["check", file]);
     assert!(sound.status.success(), "{}", told(&sound));
     assert!(told(&sound).ends_with("\nsound\n"), "{}", told(&sound));
-    assert!(told(&sound).contains("5004 stored"), "{}", told(&sound));
+    assert_told(&sound, "5004 stored");
     assert!(db(&["check", "--quick", file]).status.success());
 
     for (sql, check, complaint) in [
@@ -160,8 +151,8 @@ async fn a_damaged_file_is_unsound_and_a_missing_store_is_not_found() {
     std::fs::write(&damaged, &bytes).unwrap();
     let unsound = db(&["check", damaged.to_str().unwrap()]);
     assert_eq!(unsound.status.code(), Some(1), "{}", told(&unsound));
-    assert!(told(&unsound).contains("FAILED"), "{}", told(&unsound));
-    assert!(told(&unsound).contains("restore a backup"));
+    assert_told(&unsound, "FAILED");
+    assert_told(&unsound, "restore a backup");
 
     let nothing = place.0.path().join("nothing.db");
     for command in [
@@ -175,7 +166,7 @@ async fn a_damaged_file_is_unsound_and_a_missing_store_is_not_found() {
     std::fs::write(&nothing, "").unwrap();
     let empty = db(&["check", nothing.to_str().unwrap()]);
     assert_eq!(empty.status.code(), Some(1), "{}", told(&empty));
-    assert!(told(&empty).contains("the file is empty"));
+    assert_told(&empty, "the file is empty");
     let unconfigured = db(&["check", "--config", "/no/such.toml"]);
     assert_eq!(unconfigured.status.code(), Some(2));
 }
@@ -251,7 +242,7 @@ async fn a_backup_beside_a_running_gateway_is_whole_and_works() {
     assert!(would.status.success(), "{}", told(&would));
     let refused = db(&["prune", "--config", config]);
     assert_eq!(refused.status.code(), Some(5), "{}", told(&refused));
-    assert!(told(&refused).contains("stop the gateway first"));
+    assert_told(&refused, "stop the gateway first");
     drop(serving);
 
     assert!(db(&["check", &to]).status.success());
@@ -274,7 +265,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
     assert!(backup(&to, &[]).status.success());
     let again = backup(&to, &[]);
     assert_eq!(again.status.code(), Some(2), "{}", told(&again));
-    assert!(told(&again).contains("--force"));
+    assert_told(&again, "--force");
     assert!(backup(&to, &["--force"]).status.success());
 
     let itself = place.0.path().join("link.db");
@@ -282,7 +273,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
     for to in [&path, &itself] {
         let refused = backup(to, &["--force"]);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("the store itself"));
+        assert_told(&refused, "the store itself");
     }
 
     // The log of another database would be taken for the backup's.
@@ -293,7 +284,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
 
     let nowhere = backup(Path::new("/no/such/folder/backup.db"), &[]);
     assert_eq!(nowhere.status.code(), Some(1), "{}", told(&nowhere));
-    assert!(told(&nowhere).contains("the folder /no/such/folder does not exist"));
+    assert_told(&nowhere, "the folder /no/such/folder does not exist");
 }
 
 #[tokio::test]
@@ -304,7 +295,7 @@ async fn old_messages_are_pruned_by_hand_and_the_file_shrinks() {
     // Retention is a setting of the gateway, so the command does not guess it.
     let guessed = db(&["prune", file]);
     assert_eq!(guessed.status.code(), Some(2), "{}", told(&guessed));
-    assert!(told(&guessed).contains("--config"), "{}", told(&guessed));
+    assert_told(&guessed, "--config");
     let config = place.0.path().join("unwrapd.toml");
     let prune = |days: u32, more: &[&str]| {
         let text = format!("[store]\nurl = \"sqlite:another.db\"\nretention_days = {days}\n");
@@ -355,7 +346,7 @@ fn a_store_in_postgresql_is_left_to_its_own_tools() {
     for command in [&["backup", "copy.db"][..], &["prune"]] {
         let refused = db(&[command, &["--config", config]].concat());
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("pg_dump"), "{}", told(&refused));
+        assert_told(&refused, "pg_dump");
     }
 }
 
@@ -424,9 +415,7 @@ async fn a_check_passes_a_sound_store_in_postgresql_and_names_each_kind_of_damag
             accept(&store, id, 0).await;
         }
         let claimed = claim(&store, 0).await;
-        for (delivery, next) in claimed.deliveries.iter().zip([Next::Delivered, Next::Dead]) {
-            settle(&store, delivery.id, 1, next).await;
-        }
+        settle_each(&store, &claimed, [Next::Delivered, Next::Dead]).await;
         // Beside the gateway.
         server.sql(&format!("SET search_path TO {schema}; {sql}"));
         let checked = check(schema);

@@ -19,7 +19,7 @@ use unwrapd::store::{self, Accepted, Bounds, Store, StoreUrl};
 
 use crate::support::application::Application;
 use crate::support::postgres as server;
-use crate::support::process::{Serving, unwrapd};
+use crate::support::process::{Serving, assert_told, told, unwrapd};
 use crate::support::{Webhook, client};
 use home::{Home, assert_same, fill, message, run_of_dead};
 
@@ -31,11 +31,6 @@ fn copy_of(from: &Home, to: &Home) -> Command {
 
 fn copy(from: &Home, to: &Home) -> Output {
     copy_of(from, to).output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    let (stdout, stderr) = (output.stdout.clone(), output.stderr.clone());
-    String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap()
 }
 
 #[track_caller]
@@ -92,7 +87,7 @@ async fn a_copy_to_postgresql_and_back_changes_nothing() {
 
         let again = copy(&away, &back);
         assert_copied(&again);
-        assert!(told(&again).contains("nothing was left to copy"));
+        assert_told(&again, "nothing was left to copy");
         let again = copy_of(&away, &back).args(["--output", "json"]).output();
         let report: serde_json::Value = serde_json::from_slice(&again.unwrap().stdout).unwrap();
         assert_eq!(report["was_there"], json!(true), "{report}");

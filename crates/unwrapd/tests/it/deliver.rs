@@ -134,11 +134,7 @@ async fn a_delivery_is_retried_until_the_answer_is_2xx() {
     let mut app = Application::start(answers).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
 
     for (number, status) in (1..).zip([500, 404, 401, 429, 503, 204]) {
         assert_eq!(app.next().await.webhook_id(), "wh_1");
@@ -147,15 +143,7 @@ async fn a_delivery_is_retried_until_the_answer_is_2xx() {
         assert!(answer.starts_with(&format!("HTTP {status}")), "{answer}");
         assert_eq!(next == Next::Delivered, status == 204);
     }
-    let tally = test.gateway.store().tally().await;
-    assert_eq!(
-        tally,
-        Tally {
-            messages: 1,
-            delivered: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(test.gateway.store().tally().await, Tally::DELIVERED);
 }
 
 #[tokio::test]
@@ -163,11 +151,7 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
     let app = Application::start([Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(
         attempted(&mut events).await,
         (
@@ -176,15 +160,7 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
             Next::Dead
         )
     );
-    let tally = test.gateway.store().tally().await;
-    assert_eq!(
-        tally,
-        Tally {
-            messages: 1,
-            dead: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(test.gateway.store().tally().await, Tally::DEAD);
 }
 
 #[tokio::test]
@@ -192,11 +168,7 @@ async fn a_redirect_is_not_followed() {
     let mut elsewhere = Application::start([]).await;
     let mut app = Application::start([Answer::Redirect(elsewhere.url.clone())]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     app.next().await;
     assert!(!elsewhere.has_more());
@@ -208,11 +180,7 @@ async fn a_retry_waits_as_long_as_the_destination_asks() {
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
     let before = Timestamp::now();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     let (_, _, Next::Retry { due_at }) = attempted(&mut events).await else {
         panic!("a retry");
     };
@@ -267,16 +235,8 @@ async fn each_destination_gets_the_types_it_wants() {
     let mut second = destination("rest", &rest.url);
     second.events = Patterns::parse(["*", "!response.*"]).unwrap();
     let test = TestGateway::start(vec![first, second]).await;
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::ResponseFailed))
-            .await,
-        200
-    );
-    assert_eq!(
-        test.post(&Webhook::new("wh_2", EventType::BatchFailed))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::ResponseFailed).await;
+    test.receive("wh_2", EventType::BatchFailed).await;
 
     assert_eq!(responses.next().await.webhook_id(), "wh_1");
     assert_eq!(rest.next().await.webhook_id(), "wh_2");
@@ -316,8 +276,7 @@ async fn the_gateway_finishes_attempts_under_way_before_it_stops() {
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
 
     let public = test.gateway.public();
@@ -365,14 +324,14 @@ async fn a_call_overtakes_a_backlog() {
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     // More than the concurrency of the application, which answers none of them.
     for number in 0..40 {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchFailed)
+            .await;
     }
     for _ in 0..16 {
         app.next().await;
     }
-    let call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
-    assert_eq!(test.post(&call).await, 200);
+    test.receive("wh_call", EventType::RealtimeCallIncoming)
+        .await;
     assert_eq!(app.next().await.webhook_id(), "wh_call");
 }
 

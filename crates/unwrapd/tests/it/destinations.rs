@@ -13,7 +13,7 @@ mod urls;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use unwrapd::delivery::{Delivery, Lane, Outcome};
+use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destinations::{DestinationSettings, Kind, build};
 use unwrapd::message::{Message, Origin};
 
@@ -27,24 +27,19 @@ fn patient(kind: Kind) -> DestinationSettings {
 }
 
 fn delivery(payload: impl Into<Bytes>) -> Delivery {
+    let message = Message {
+        origin: Origin::OpenAi,
+        endpoint: "production".into(),
+        webhook_id: "wh_1".into(),
+        event_type: Some("batch.completed".into()),
+        sent_at: Timestamp::UNIX_EPOCH,
+        received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+        secret: None,
+        payload: payload.into(),
+    };
     Delivery {
-        id: 1,
-        destination: "app".into(),
-        lane: Lane::Standard,
         attempt: 3,
-        claim: 0,
-        uncounted_attempts: 0,
-        since: Timestamp::UNIX_EPOCH,
-        message: Message {
-            origin: Origin::OpenAi,
-            endpoint: "production".into(),
-            webhook_id: "wh_1".into(),
-            event_type: Some("batch.completed".into()),
-            sent_at: Timestamp::UNIX_EPOCH,
-            received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
-            secret: None,
-            payload: payload.into(),
-        },
+        ..Delivery::unstored("app", message)
     }
 }
 

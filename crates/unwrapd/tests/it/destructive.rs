@@ -7,13 +7,14 @@ use std::process::{Command, Output, Stdio};
 
 use openai_webhooks::EventType;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Lifecycle as _};
 
-use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::process::{Serving, add_to_config, unwrapd, write_config, write_destinations};
 use crate::support::tally::Counted as _;
-use crate::support::{Webhook, client};
+use crate::support::{Webhook, ask};
 
 /// Runs it without a terminal.
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -87,22 +88,19 @@ fn run_on_a_terminal_and(
 async fn send_forgery(serving: &Serving, id: &str) {
     let mut webhook = Webhook::new(id, EventType::BatchCompleted);
     webhook.payload += " ";
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 401);
+    assert_eq!(serving.post(&webhook).await, 401);
     // The sender does not wait for the quarantine.
     while !quarantine(serving, &["ls"]).1.contains(id) {}
 }
 
 fn quarantine(serving: &Serving, arguments: &[&str]) -> (Option<i32>, String) {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     run(&[&["quarantine"], arguments, &["--admin", admin]].concat())
 }
 
 #[tokio::test]
 async fn the_quarantine_is_emptied_only_after_confirmation() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     for id in ["wh_1", "wh_2", "wh_3"] {
         send_forgery(&serving, id).await;
     }
@@ -128,7 +126,7 @@ async fn the_quarantine_is_emptied_only_after_confirmation() {
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert_eq!(listed.matches("wh_").count(), 3, "{listed}");
 
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
     for (typed, expected, left) in [("n\n", Some(1), 3), ("y\n", Some(0), 0)] {
         let (code, told) = run_on_a_terminal(&drop_all, typed);
@@ -143,11 +141,9 @@ async fn the_quarantine_is_emptied_only_after_confirmation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_arrives_after_the_question_is_not_dropped() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     send_forgery(&serving, "wh_1").await;
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
     let runtime = tokio::runtime::Handle::current();
     let meanwhile = || runtime.block_on(send_forgery(&serving, "wh_2"));
@@ -165,10 +161,8 @@ async fn a_request_that_arrives_after_the_question_is_not_dropped() {
 /// The common rule: "all" may be empty, but a named item must exist.
 #[tokio::test]
 async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let (_folder, serving) = Serving::start_alone();
+    let admin = serving.admin.as_str();
     let code = |arguments: &[&str]| run(&[arguments, &["--admin", admin]].concat()).0;
     for all in [
         &["quarantine", "drop", "--all"][..],
@@ -198,10 +192,8 @@ async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
 /// A URL with a password is easily pasted into the wrong place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let (_folder, serving) = Serving::start_alone();
+    let admin = serving.admin.clone();
     for name in [
         "http://me:hunter2@host/",
         "whsec_hunter2",
@@ -226,43 +218,34 @@ async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
 
 #[tokio::test]
 async fn the_admin_port_drops_nothing_when_nothing_is_named() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     send_forgery(&serving, "wh_1").await;
-    let admin = serving.admin.trim_end_matches("/readyz");
-    let post = async |body: &'static str| {
-        let url = format!("{admin}/api/v1/quarantine/drop");
-        let post = client()
-            .post(url)
-            .header("content-type", "application/json");
-        let answer = post.body(body).send().await.unwrap();
-        answer.status().as_u16()
-    };
-    assert_eq!(post("{}").await, 400);
-    assert_eq!(post("{\"all\": false}").await, 400);
-    assert_eq!(post("{\"all\": true, \"id\": 1}").await, 400);
-    assert_eq!(post("{\"up_to\": 1}").await, 400);
-    assert_eq!(post("{\"all\": true, \"up_to\": 0}").await, 400);
+    let admin = serving.admin.as_str();
+    let drop = async |selection: Value| ask(admin, "quarantine/drop", &selection).await.0;
+    for nothing in [
+        json!({}),
+        json!({"all": false}),
+        json!({"all": true, "id": 1}),
+        json!({"up_to": 1}),
+        json!({"all": true, "up_to": 0}),
+    ] {
+        assert_eq!(drop(nothing.clone()).await, 400, "{nothing}");
+    }
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert!(listed.contains("wh_1"), "{listed}");
-    assert_eq!(post("{\"all\": true}").await, 200);
+    assert_eq!(drop(json!({"all": true})).await, 200);
 }
 
 #[tokio::test]
 async fn dead_letters_are_dropped_and_replayed_by_the_same_flags() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9");
-    let config = folder.path().join("unwrapd.toml");
-    let text = std::fs::read_to_string(&config).unwrap() + "attempts_max = 1\n";
-    std::fs::write(&config, text).unwrap();
+    add_to_config(folder.path(), "attempts_max = 1\n");
     let serving = Serving::start(folder.path(), &[]);
     for id in ["wh_1", "wh_2"] {
-        let webhook = Webhook::new(id, EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        serving.receive(id, EventType::BatchCompleted).await;
     }
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let dead = |arguments: &[&str]| run(&[&["dead"], arguments, &["--admin", admin]].concat());
     while dead(&["ls"]).1.matches("wh_").count() < 2 {}
 
@@ -295,9 +278,7 @@ async fn a_store_with_messages(folder: &Path) -> String {
     write_destinations(folder, "");
     let serving = Serving::start(folder, &[]);
     for id in ["wh_1", "wh_2"] {
-        let webhook = Webhook::new(id, EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        serving.receive(id, EventType::BatchCompleted).await;
     }
     assert!(serving.terminate().0.success());
     folder.join("unwrapd.toml").to_str().unwrap().to_owned()

@@ -16,7 +16,7 @@ use unwrapd::store::{Accepted, Bounds, Store, StoreError};
 use crate::store_conformance::{accept, at, message};
 use crate::support::application::Application;
 use crate::support::postgres::Server;
-use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+use crate::support::{PATIENCE, TestGateway, Webhook, client, destination, until};
 
 const SCHEMA: &str = "replicated";
 const SENDERS: usize = 4;
@@ -38,12 +38,12 @@ fn address(servers: [&Server; 2]) -> PostgresAddress {
     .unwrap()
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(10)).await;
-    }
+/// A store on the servers that has accepted this message.
+async fn in_use(servers: [&Server; 2], id: &str) -> Arc<dyn Store> {
+    let store = PostgresStore::open(&address(servers), &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(store.unwrap());
+    assert_eq!(accept(&store, id, 0).await, Accepted::New);
+    store
 }
 
 /// Sends webhooks without end, and repeats refused ones.
@@ -86,13 +86,13 @@ impl Load {
     /// Waits until this many more are acknowledged.
     async fn goes_on(&self, more: usize) {
         let aim = self.acknowledged() + more;
-        until("it does not go on", || self.acknowledged() >= aim).await;
+        until("it does not go on", async || self.acknowledged() >= aim).await;
     }
 
     /// Waits until more webhooks are refused.
     async fn is_refused(&self) {
         let before = self.seen.refused.load(Ordering::SeqCst);
-        let more = || self.seen.refused.load(Ordering::SeqCst) > before;
+        let more = async || self.seen.refused.load(Ordering::SeqCst) > before;
         until("nothing is refused", more).await;
     }
 
@@ -217,10 +217,7 @@ async fn a_stand_by_that_takes_over_has_all_acknowledged_messages() {
 async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
-    let address = address([&primary, &standby]);
-    let opened = PostgresStore::open(&address, &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let store = in_use([&primary, &standby], "wh_1").await;
     let accept = |id: &'static str| {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.accept(message(id, at(0)), vec!["app".into()]).await })
@@ -228,7 +225,7 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
 
     standby.stop(Signal::INT);
     let first = accept("wh_2");
-    until("it does not wait", || primary.sql(WAITING) == "1").await;
+    until("it does not wait", async || primary.sql(WAITING) == "1").await;
     primary.kill();
     let first = first.await.unwrap();
     assert!(
@@ -244,7 +241,7 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     while copies.len() < 2 {
         let copy = accept("wh_2");
         let waiting = (copies.len() + 1).to_string();
-        until("it does not wait", || {
+        until("it does not wait", async || {
             copy.is_finished() || primary.sql(WAITING) == waiting
         })
         .await;
@@ -269,12 +266,12 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
 async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
     let old = Server::start_on_loopback(&[]);
     let new = old.start_standby();
-    let address = address([&old, &new]);
-    let opened = PostgresStore::open(&address, &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let store = in_use([&old, &new], "wh_1").await;
     let count = format!("SELECT count(*) FROM {SCHEMA}.message");
-    until("it follows", || new.try_sql(&count).as_deref() == Some("1")).await;
+    until("it follows", async || {
+        new.try_sql(&count).as_deref() == Some("1")
+    })
+    .await;
     new.promote();
     // Existing connections have no knowledge of it. Each new connection contacts both hosts.
     old.sql(
@@ -297,9 +294,7 @@ async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
 async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
-    let opened = PostgresStore::open(&address([&primary, &standby]), &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    let store = in_use([&primary, &standby], "wh_0").await;
     standby.stop(Signal::INT);
     let mut refused = 0;
     for number in 1..=4 {
@@ -317,7 +312,7 @@ async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
     let waiting: usize = primary.sql(WAITING).parse().unwrap();
     assert!((1..=2).contains(&waiting), "{waiting}");
     standby.start_again();
-    until("they are kept", || primary.sql(WAITING) == "0").await;
+    until("they are kept", async || primary.sql(WAITING) == "0").await;
     let deadline = Instant::now() + PATIENCE;
     while store.accept(message("wh_5", at(0)), vec![]).await.is_err() {
         assert!(Instant::now() < deadline);
@@ -330,16 +325,14 @@ async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
 async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
     let [old, new] = pair();
-    let opened = PostgresStore::open(&address([&old, &new]), &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    let store = in_use([&old, &new], "wh_0").await;
     new.promote();
     // Both connections for new messages are occupied by commits that will not end.
     let mut hanging = JoinSet::new();
     for (id, waiting) in [("wh_1", "1"), ("wh_2", "2")] {
         let store = Arc::clone(&store);
         hanging.spawn(async move { store.accept(message(id, at(0)), vec![]).await });
-        until("it hangs", || old.sql(WAITING) == waiting).await;
+        until("it hangs", async || old.sql(WAITING) == waiting).await;
     }
     for answer in hanging.join_all().await {
         assert!(answer.is_err(), "{answer:?}");

@@ -12,14 +12,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openai_webhooks::EventType;
-use reqwest::Method;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use crate::support::application::Application;
-use crate::support::postgres;
-use crate::support::{PATIENCE, TestGateway, Webhook, destination};
+use crate::support::{TestGateway, destination, postgres, until};
 
 fn database() -> StoreUrl {
     StoreUrl::Postgres(Box::new(postgres::shared().schema()))
@@ -37,6 +35,12 @@ async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
     gateways
 }
 
+async fn stop_all(gateways: [TestGateway; 2]) {
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+}
+
 /// The URL for a configuration.
 fn store_url() -> String {
     let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
@@ -45,16 +49,11 @@ fn store_url() -> String {
 
 /// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(test: &TestGateway, gateways: usize) {
-    let wait = async {
-        loop {
-            let members = test.gateway.store().fleet().unwrap().gateways();
-            if members.len() == gateways && members.iter().all(|member| member.takes_part) {
-                return;
-            }
-            sleep(POLL).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect("they count");
+    until("they count", async || {
+        let members = test.gateway.store().fleet().unwrap().gateways();
+        members.len() == gateways && members.iter().all(|member| member.takes_part)
+    })
+    .await;
 }
 
 /// The destination `app`, as this gateway shows it.
@@ -72,15 +71,7 @@ async fn shown(test: &TestGateway) -> Value {
 const POLL: Duration = Duration::from_millis(20);
 
 async fn post(test: &TestGateway, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
-}
-
-async fn switch(test: &TestGateway, verb: &str) {
-    let admin = test.gateway.admin().unwrap();
-    let url = format!("http://{admin}/api/v1/destinations/app/{verb}");
-    let response = test.client().request(Method::POST, url).send().await;
-    assert_eq!(response.unwrap().status(), 200);
+    test.receive(id, EventType::BatchCompleted).await;
 }
 
 /// How often each of `count` webhooks was delivered.
@@ -121,7 +112,7 @@ async fn a_message_accepted_by_either_gateway_is_delivered_once() {
 async fn a_destination_paused_at_one_gateway_is_paused_at_the_other() {
     let mut app = Application::start([]).await;
     let [one, other] = two(&[destination("app", &app.url)]).await;
-    switch(&one, "pause").await;
+    one.switch_app("pause").await;
     // It has been notified once it claims nothing; until then it delivers.
     let mut number = 0;
     let waits = loop {
@@ -134,7 +125,7 @@ async fn a_destination_paused_at_one_gateway_is_paused_at_the_other() {
             Err(_) => break id,
         }
     };
-    switch(&one, "resume").await;
+    one.switch_app("resume").await;
     assert_eq!(app.next().await.webhook_id(), waits);
     one.stop().await;
     other.stop().await;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::store::{Accepted, Attempt, Lease, Settled, Store};
 
-use crate::store_conformance::{LEASE, Place as _, PostgresPlace, accept, at};
+use crate::store_conformance::{LEASE, Place as _, PostgresPlace, accept, at, attempt};
 use crate::support::tally::Counted as _;
 
 const STEPS: u64 = 300;
@@ -202,14 +201,10 @@ impl World {
 
     async fn settle_as(&self, by: usize, id: i64, number: u32, next: Next) -> Settled {
         let attempt = Attempt {
-            delivery: id,
-            number,
-            ended_at: at(self.now),
             // All are different: a repetition with equal details would take effect.
             took: Duration::from_millis(self.step * 1_000 + u64::from(number)),
             answer: "as a seed has it".into(),
-            said: ResponseExcerpt::default(),
-            next,
+            ..attempt(id, number, at(self.now), next)
         };
         self.stores[by].settle(attempt).await.unwrap()
     }

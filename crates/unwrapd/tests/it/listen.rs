@@ -9,29 +9,16 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use unwrapd::config::ServerSettings;
 
-use crate::support::process::{Serving, write_server_config};
+use crate::bounds::{HTTP2_WINDOW, http2};
+use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{PATIENCE, TestGateway, Webhook, client};
+use crate::support::{PATIENCE, TestGateway, Webhook, client, patient};
 
 const SHORT: Duration = Duration::from_secs(1);
-/// For the other time-outs in the tests of one of them.
-const LONG: Duration = Duration::from_secs(300);
 
 fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
-}
-
-async fn http2(test: &TestGateway) -> h2::client::SendRequest<bytes::Bytes> {
-    let stream = TcpStream::connect(test.gateway.public()).await.unwrap();
-    // As hyper's client does: too many streams before our settings are read are refused.
-    let (client, connection) = h2::client::Builder::new()
-        .initial_max_send_streams(100)
-        .handshake(stream)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 /// Posts it by HTTP/2 and returns the status.
@@ -52,7 +39,7 @@ pub(crate) async fn post(client: &h2::client::SendRequest<bytes::Bytes>, webhook
 #[tokio::test]
 async fn http2_without_tls_is_understood_with_many_requests_at_once() {
     let test = TestGateway::served(ServerSettings::default()).await;
-    let client = http2(&test).await;
+    let client = http2(test.gateway.public(), HTTP2_WINDOW).await;
     let posts = (0..500).map(|n| {
         let client = client.clone();
         tokio::spawn(async move { post(&client, &webhook(&format!("wh_{n}"))).await })
@@ -113,9 +100,7 @@ async fn a_client_that_closes_its_half_after_the_request_is_answered() {
 async fn a_head_that_does_not_arrive_ends_the_connection() {
     let test = TestGateway::served(ServerSettings {
         head_timeout: SHORT,
-        idle_timeout: LONG,
-        body_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let address = test.gateway.public();
@@ -145,8 +130,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection() {
 async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: SHORT,
-        head_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let stream = send(test.gateway.public(), request(&webhook("wh_1"))).await;
@@ -167,9 +151,7 @@ async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive(
 async fn a_body_that_drips_is_cut_off_at_its_time() {
     let test = TestGateway::served(ServerSettings {
         body_timeout: SHORT,
-        head_timeout: LONG,
-        idle_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let head = head(&webhook("wh_1"), "content-length: 1000\r\n");
@@ -196,9 +178,7 @@ async fn a_body_that_drips_is_cut_off_at_its_time() {
 async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: SHORT,
-        head_timeout: LONG,
-        body_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -285,13 +265,12 @@ async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     // Its last table is the endpoint.
-    let file = folder.path().join("unwrapd.toml");
-    let config = std::fs::read_to_string(&file).unwrap()
-        + "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
-    std::fs::write(&file, config).unwrap();
+    add_to_config(
+        folder.path(),
+        "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    );
     let serving = Serving::start(folder.path(), &[]);
-    let url: reqwest::Url = serving.url.parse().unwrap();
-    let address = url.socket_addrs(|| None).unwrap()[0];
+    let address = serving.address();
 
     let (ours, theirs) = (webhook("wh_1"), webhook("wh_2"));
     let half = |webhook: &Webhook| {
@@ -302,8 +281,7 @@ async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
     let mut elsewhere = send(address, elsewhere).await;
     let slow = tokio::spawn(until_closed(send(address, half(&ours)).await));
     while !slow.is_finished() {
-        let newcomer = webhook("wh_3").request(&client(), &serving.url);
-        assert_eq!(newcomer.send().await.unwrap().status(), 200);
+        assert_eq!(serving.post(&webhook("wh_3")).await, 200);
     }
     assert_eq!(statuses(&slow.await.unwrap()), [503]);
     elsewhere

@@ -8,9 +8,9 @@ use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use crate::support::Webhook;
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, checked, destination_table, write_destinations};
-use crate::support::{Webhook, client};
 
 const JSON: &str = "[log]\nformat = \"json\"\n";
 
@@ -29,11 +29,6 @@ fn object(line: &str) -> Map<String, Value> {
     object
 }
 
-async fn post(serving: &Serving, webhook: &Webhook) -> u16 {
-    let request = webhook.request(&client(), &serving.url);
-    request.send().await.unwrap().status().as_u16()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_json_line_is_flat_and_has_only_documented_names() {
     let fields = names(&rows("Fields"), 0);
@@ -47,10 +42,10 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
     let mut forged = webhook.clone();
     forged.payload.push(' ');
     let odd = Webhook::with_payload("wh_2", "{}");
-    assert_eq!(post(&serving, &forged).await, 401);
-    assert_eq!(post(&serving, &webhook).await, 200);
-    assert_eq!(post(&serving, &webhook).await, 200);
-    assert_eq!(post(&serving, &odd).await, 200);
+    assert_eq!(serving.post(&forged).await, 401);
+    assert_eq!(serving.post(&webhook).await, 200);
+    assert_eq!(serving.post(&webhook).await, 200);
+    assert_eq!(serving.post(&odd).await, 200);
     // Two attempts for the first, one for the other.
     for _ in 0..3 {
         app.next().await;
@@ -177,10 +172,10 @@ async fn a_request_and_an_attempt_are_a_line_each() {
     let mut forged = webhook.clone();
     forged.payload.push(' ');
     for _ in 0..2 {
-        assert_eq!(post(&serving, &forged).await, 401);
+        assert_eq!(serving.post(&forged).await, 401);
     }
-    assert_eq!(post(&serving, &webhook).await, 200);
-    assert_eq!(post(&serving, &webhook).await, 200);
+    assert_eq!(serving.post(&webhook).await, 200);
+    assert_eq!(serving.post(&webhook).await, 200);
     for _ in 0..2 {
         app.next().await;
     }

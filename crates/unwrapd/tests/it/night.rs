@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{
-    Serving, checked, destination_table as destination, unwrapd, write_config_on,
+    self, Serving, checked, destination_table as destination, unwrapd, write_config_on,
 };
 use crate::support::tls_server::authority;
-use crate::support::{APP_SECRET, Webhook, client, postgres};
+use crate::support::{APP_SECRET, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -20,12 +20,6 @@ fn write(folder: &Path, rest: &str) {
          [[endpoint]]\nname = \"production\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{rest}"
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
-}
-
-async fn post(serving: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status().as_u16(), 200);
 }
 
 #[tokio::test]
@@ -40,8 +34,8 @@ async fn the_first_line_names_the_setup_and_the_last_a_clean_stop() {
         unwrapd::VERSION
     ));
     serving.said(", 0 messages, 0 deliveries wait");
-    post(&serving, "wh_1").await;
-    post(&serving, "wh_2").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
+    serving.receive("wh_2", EventType::BatchCompleted).await;
     let (status, log) = serving.terminate();
     assert!(status.success());
     let last = log.lines().last().unwrap();
@@ -74,7 +68,7 @@ async fn a_new_store_in_postgresql_is_reported_once() {
         let mut serving = Serving::start(folder.path(), &[]);
         serving.said(found);
         serving.said(rest);
-        post(&serving, "wh_1").await;
+        serving.receive("wh_1", EventType::BatchCompleted).await;
         assert!(serving.terminate().0.success());
     }
 }
@@ -111,7 +105,7 @@ async fn a_reload_logs_changes_and_deliveries_of_removed_destinations() {
             + &third(nobody)),
     );
     let mut serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
 
     serving.signal(Signal::HUP);
     serving.announced("was reloaded: nothing changed");
@@ -140,7 +134,7 @@ async fn a_reload_logs_changes_and_deliveries_of_removed_destinations() {
     );
 
     // The advised command works.
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let replayed = unwrapd()
         .args(["replay", "--destination", "app", "--status", "waiting"])
         .args(["--to", "renamed", "--yes"])
@@ -161,25 +155,21 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
     let mut app = Application::start([]).await;
     write(folder.path(), &destination("old", "http://127.0.0.1:9", ""));
     let mut serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
-    post(&serving, "wh_2").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
+    serving.receive("wh_2", EventType::BatchCompleted).await;
     write(folder.path(), &destination("new", &app.url, ""));
     serving.signal(Signal::HUP);
     let told = serving.announced("destination `old` is removed, and 2 deliveries wait for it: ");
     assert!(told.contains("unwrapd destinations give-up old"), "{told}");
-    let ready = async |serving: &Serving| {
-        let ready = client().get(&serving.admin).send().await.unwrap();
-        ready.text().await.unwrap()
-    };
     let warning = "deliveries wait for `old` (2), not configured here";
-    while !ready(&serving).await.contains(warning) {}
+    while !serving.readyz().await.1.contains(warning) {}
     assert!(serving.terminate().0.success());
     let mut serving = Serving::start(folder.path(), &[]);
     serving.said("2 deliveries wait for `old`, which is not configured: ");
-    let text = ready(&serving).await;
+    let (_, text) = serving.readyz().await;
     assert!(text.contains(warning), "{text}");
 
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let run = |arguments: &[&str]| {
         let output = unwrapd()
             .args(arguments)
@@ -187,8 +177,7 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(told).unwrap())
+        (output.status.code(), process::told(&output))
     };
     let (code, told) = run(&["destinations", "give-up", "new", "--yes"]);
     assert_eq!(code, Some(2), "{told}");
@@ -254,16 +243,13 @@ async fn an_invalid_file_is_reported_with_all_its_mistakes_until_it_is_valid() {
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
     serving.announced("unwrapd.toml:9: `retention_days` must be 1 to 3650");
-    // The log announces the address of /readyz.
-    let ready = client().get(&serving.admin).send().await.unwrap();
-    let text = ready.text().await.unwrap();
+    let (_, text) = serving.readyz().await;
     assert!(text.contains("runs on an earlier configuration"), "{text}");
 
     write(folder.path(), "");
     serving.signal(Signal::HUP);
     serving.announced("the configuration is valid again");
-    let ready = client().get(&serving.admin).send().await.unwrap();
-    assert_eq!(ready.text().await.unwrap(), "ok\n");
+    assert_eq!(serving.readyz().await.1, "ok\n");
 }
 
 #[tokio::test]
@@ -272,7 +258,7 @@ async fn attempts_under_way_at_the_end_are_finished_and_counted() {
     let mut app = Application::start([Answer::Status(200)]).await;
     write(folder.path(), &destination("app", &app.url, ""));
     let serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     let (status, log) = serving.terminate();
     assert!(status.success());
@@ -341,7 +327,7 @@ async fn failures_that_were_only_counted_are_logged_at_the_end() {
     write(folder.path(), &destination("app", &app.url, ""));
     let serving = Serving::start(folder.path(), &[]);
     for id in ["wh_1", "wh_2", "wh_3"] {
-        post(&serving, id).await;
+        serving.receive(id, EventType::BatchCompleted).await;
         app.next().await;
     }
     let (_, log) = serving.terminate();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use unwrapd::route::Patterns;
 
 use crate::support::application::Application;
-use crate::support::process::{Serving, unwrapd, write_destinations};
+use crate::support::process::{Serving, destination_table, unwrapd, write_destinations};
 use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 
 async fn said(admin: &str, arguments: &[&str]) -> String {
@@ -240,10 +240,7 @@ async fn a_destination_gets_every_body_of_its_types_and_one_warning_names_the_od
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     let destination = |name: &str, events: &str| {
-        format!(
-            "[[destination]]\nname = \"{name}\"\nurl = \"{}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nevents = [{events}]\n",
-            app.url
-        )
+        destination_table(name, &app.url, &format!("events = [{events}]"))
     };
     let mut destinations: Vec<String> = EventType::ALL
         .iter()
@@ -267,7 +264,7 @@ async fn a_destination_gets_every_body_of_its_types_and_one_warning_names_the_od
         sent.push((kind, body));
     }
 
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let mut odd = std::collections::BTreeSet::new();
     for (number, (kind, body)) in sent.iter().enumerate() {
         let url = format!("{admin}/api/v1/messages/wh_{number}");

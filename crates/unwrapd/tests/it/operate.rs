@@ -15,7 +15,7 @@ use crate::support::process::{
     Serving, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tally::Counted as _;
-use crate::support::{TestGateway, Webhook, client, destination};
+use crate::support::{TestGateway, client, destination};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
     let url = format!("http://{}{path}", test.gateway.admin().unwrap());
@@ -33,8 +33,7 @@ async fn shown(test: &TestGateway) -> Value {
 }
 
 async fn post(test: &TestGateway, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive(id, EventType::BatchCompleted).await;
 }
 
 #[tokio::test]
@@ -42,8 +41,7 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts(
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
-    assert_eq!(status, 200);
+    test.switch_app("pause").await;
     post(&test, "wh_1").await;
     let view = shown(&test).await;
     assert!(view["paused_since"].is_string(), "{view}");
@@ -55,8 +53,7 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts(
     assert!(shown(&test).await["paused_since"].is_string());
     assert_eq!(shown(&test).await["claimed"], 0);
     assert!(!app.has_more());
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/resume").await;
-    assert_eq!(status, 200);
+    test.switch_app("resume").await;
     let mut got = [app.next().await, app.next().await].map(|it| it.webhook_id().to_owned());
     got.sort();
     assert_eq!(got, ["wh_1", "wh_2"]);
@@ -132,8 +129,7 @@ async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
-    assert_eq!(status, 200);
+    test.switch_app("pause").await;
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, vec![]).await;
@@ -142,7 +138,7 @@ async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     assert_eq!(view["is_configured"], false);
     assert!(view["paused_since"].is_string(), "{view}");
     let resume = "/api/v1/destinations/app/resume";
-    assert_eq!(ask(&test, Method::POST, resume).await.0, 200);
+    test.switch_app("resume").await;
     assert_eq!(ask(&test, Method::POST, resume).await.0, 404);
     let folder = test.stop().await;
 
@@ -183,7 +179,7 @@ const TOKEN: &str = "a token that nobody guesses so soon";
 async fn a_remote_operator_needs_the_token() {
     let folder = TempDir::new().unwrap();
     let serving = serve_with_token(&folder);
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let status = async |path: &str, token: Option<&str>| {
         let mut request = client().get(format!("{admin}{path}"));
         if let Some(token) = token {
@@ -260,15 +256,11 @@ async fn the_command_line_finds_the_port_and_the_token_in_the_configuration() {
     // The port is known only now.
     let text = std::fs::read_to_string(config).unwrap();
     let address = serving.admin.trim_start_matches("http://");
-    let address = address.trim_end_matches("/readyz");
     std::fs::write(config, text.replacen("0.0.0.0:0", address, 1)).unwrap();
     let list = stdout(&run(&["destinations", "ls", "--config", config]));
     assert!(list.contains("app"), "{list}");
 
-    let url = serving
-        .admin
-        .replace("/readyz", "")
-        .replace("0.0.0.0", "127.0.0.1");
+    let url = serving.admin.replace("0.0.0.0", "127.0.0.1");
     let refused = run(&["destinations", "ls", "--admin", &url]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("admin_token"));
@@ -285,9 +277,9 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     write_config(folder.path(), &app.url);
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..failures {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let sent = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(sent.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     // The failures of the script, and each delivered message.
     for _ in 0..2 * failures {
@@ -326,9 +318,9 @@ async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the
     );
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..requests / 2 {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let sent = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(sent.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for _ in 0..requests {
         app.next().await;
@@ -372,9 +364,7 @@ async fn a_gateway_has_the_configured_threads_and_works_with_one() {
     drop(many);
 
     let serving = serve("1");
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let sent = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(sent.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 
     let none = run(&["serve", "--threads", "0"]);

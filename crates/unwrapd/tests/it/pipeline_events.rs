@@ -2,7 +2,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 use openai_webhooks::EventType;
-use reqwest::Method;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::timeout;
 use unwrapd::delivery::Next;
@@ -62,13 +61,6 @@ pub(crate) fn count(events: &[PipelineEvent], name: &str) -> usize {
 }
 
 /// Pauses or resumes the destination `app`, as an operator does.
-async fn demand(test: &TestGateway, verb: &str) {
-    let admin = test.gateway.admin().unwrap();
-    let url = format!("http://{admin}/api/v1/destinations/app/{verb}");
-    let answer = test.client().request(Method::POST, url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
-}
-
 #[tokio::test]
 async fn a_forged_request_is_refused_once_and_stored_in_the_quarantine() {
     let test = TestGateway::start(vec![]).await;
@@ -163,8 +155,7 @@ async fn each_attempt_ends_once_and_is_settled_once() {
     let app = Application::start([Answer::Status(500), Answer::Status(503)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut seen = Seen::by(&test);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive("wh_1", EventType::BatchCompleted).await;
     for (number, status, is_last) in [(1, 500, false), (2, 503, false), (3, 200, true)] {
         let PipelineEvent::AttemptEnded {
             webhook_id,
@@ -205,8 +196,8 @@ async fn a_circuit_opens_once_and_closes_once() {
     let test = TestGateway::start(vec![settings]).await;
     let mut seen = Seen::by(&test);
     for number in 0..failures {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for expected in [CircuitChange::Opens, CircuitChange::Closes] {
         let PipelineEvent::CircuitChanged {
@@ -236,7 +227,7 @@ async fn a_pause_and_a_resumption_are_one_event_each_despite_repeated_requests()
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let seen = Seen::by(&test);
     for verb in ["pause", "pause", "resume", "resume"] {
-        demand(&test, verb).await;
+        test.switch_app(verb).await;
     }
     let all = seen.all(test).await;
     assert_eq!(count(&all, "paused"), 1, "{all:#?}");
@@ -248,7 +239,7 @@ async fn a_call_that_is_too_old_expires_once_without_an_attempt() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut seen = Seen::by(&test);
-    demand(&test, "pause").await;
+    test.switch_app("pause").await;
     let arrived = Timestamp::now() - SignedDuration::from_secs(11);
     let call = Message {
         event_type: Some("realtime.call.incoming".into()),
@@ -256,7 +247,7 @@ async fn a_call_that_is_too_old_expires_once_without_an_attempt() {
     };
     let store = test.gateway.store();
     store.accept(call, vec!["app".into()]).await.unwrap();
-    demand(&test, "resume").await;
+    test.switch_app("resume").await;
     let PipelineEvent::Settled { next, .. } = seen.next("settled").await else {
         unreachable!()
     };
@@ -325,8 +316,8 @@ async fn a_subscriber_that_never_reads_delays_nothing_and_learns_how_much_it_mis
     // Each is received, verified, accepted, claimed, attempted and settled.
     let webhooks: u64 = 300;
     for number in 0..webhooks {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for _ in 0..webhooks {
         app.next().await;

@@ -7,7 +7,7 @@ use openai_webhooks::EventType;
 use tempfile::TempDir;
 
 use crate::support::process::{unwrapd, write_server_config};
-use crate::support::{OPENAI_SECRET, Webhook, client};
+use crate::support::{OPENAI_SECRET, Webhook, address_of, client};
 
 /// The output of `serve` for this address before it ends.
 fn refused(listen: &str) -> (Output, String) {
@@ -81,10 +81,7 @@ async fn connections_follow_the_limit_of_open_files() {
     );
     let url = url.expect(&said);
     // More connections than files. A new connection evicts each of them.
-    let address = reqwest::Url::parse(&url)
-        .unwrap()
-        .socket_addrs(|| None)
-        .unwrap()[0];
+    let address = address_of(&url);
     let mut held = Vec::new();
     for _ in 0..100 {
         held.push(tokio::net::TcpStream::connect(address).await.unwrap());

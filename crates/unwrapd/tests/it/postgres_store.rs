@@ -27,12 +27,13 @@ use unwrapd::store::{
 };
 
 use crate::store_conformance::{
-    DAY, LEASE, Place as _, PostgresPlace, accept, at, claim, ids, message, prune, settle,
+    DAY, LEASE, Place as _, PostgresPlace, accept, at, attempt, claim, ids, message, new_among,
+    prune, settle,
 };
-use crate::support::PATIENCE;
 use crate::support::postgres::{self as server, Server};
 use crate::support::relay::Relay;
 use crate::support::tally::Counted as _;
+use crate::support::{PATIENCE, until};
 
 async fn open(address: &PostgresAddress) -> Result<Arc<dyn Store>, StoreError> {
     let store = PostgresStore::open(address, &Bounds::default()).await?;

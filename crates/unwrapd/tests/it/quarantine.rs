@@ -249,7 +249,7 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
     let wrong = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
     let serving = Serving::start(folder.path(), &wrong);
     let run = |serving: &Serving, arguments: &[&str]| {
-        let admin = serving.admin.trim_end_matches("/readyz");
+        let admin = serving.admin.as_str();
         unwrapd()
             .arg("quarantine")
             .args(arguments)
@@ -263,8 +263,7 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
     assert_eq!(run(&serving, &["retry", "7"]).status.code(), Some(3));
     for id in ["wh_1", "wh_2"] {
         let webhook = Webhook::new(id, EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 401);
+        assert_eq!(serving.post(&webhook).await, 401);
         // The sender does not wait for the quarantine.
         let list = loop {
             let list = text(&run(&serving, &["ls"]));

@@ -1,7 +1,6 @@
 //! SIGHUP: the configuration is reloaded, and nothing is dropped.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use openai_webhooks::{EventType, Webhooks};
 use rustix::process::Signal;
@@ -9,7 +8,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::Serving;
+use crate::support::process::{Serving, destination_table};
 use crate::support::{OPENAI_SECRET, Webhook, client, unix_now};
 
 const NEW_SECRET: &str = "whsec_////////////////////////////////";
@@ -35,16 +34,7 @@ fn configure(folder: &TempDir, secrets: &[&str], destinations: &[(&str, &str)]) 
         secrets.join(", ")
     );
     for (name, url) in destinations {
-        write!(
-            text,
-            r#"
-            [[destination]]
-            name = "{name}"
-            url = "{url}"
-            secret = {{ env = "APP_WEBHOOK_SECRET" }}
-            "#
-        )
-        .unwrap();
+        text += &destination_table(name, url, "");
     }
     std::fs::write(format!("{folder}/unwrapd.toml"), text).unwrap();
 }
@@ -61,11 +51,6 @@ fn reload(serving: &mut Serving) {
     serving.announced("was reloaded");
 }
 
-async fn post(serving: &Serving, webhook: &Webhook) -> u16 {
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    answer.unwrap().status().as_u16()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_rotated_without_a_restart() {
     let folder = folder();
@@ -79,15 +64,15 @@ async fn a_secret_is_rotated_without_a_restart() {
     };
     configure(&folder, &["old"], &[]);
     let mut serving = Serving::start(folder.path(), &[]);
-    assert_eq!(post(&serving, &by_new("wh_1")).await, 401);
+    assert_eq!(serving.post(&by_new("wh_1")).await, 401);
     configure(&folder, &["new", "old"], &[]);
     reload(&mut serving);
-    assert_eq!(post(&serving, &by_new("wh_1")).await, 200);
+    assert_eq!(serving.post(&by_new("wh_1")).await, 200);
     let by_old = Webhook::new("wh_2", EventType::BatchCompleted);
-    assert_eq!(post(&serving, &by_old).await, 200);
+    assert_eq!(serving.post(&by_old).await, 200);
     configure(&folder, &["new"], &[]);
     reload(&mut serving);
-    assert_eq!(post(&serving, &by_old).await, 401);
+    assert_eq!(serving.post(&by_old).await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +83,12 @@ async fn a_new_destination_gets_later_messages_and_a_changed_one_its_waiting_del
     let busy = Application::start(vec![Answer::Status(503); 1000]).await;
     configure(&folder, &["old"], &[("app", &busy.url)]);
     let mut serving = Serving::start(folder.path(), &[]);
-    let first = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(post(&serving, &first).await, 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     let both = [("app", app.url.as_str()), ("audit", &audit.url)];
     configure(&folder, &["old"], &both);
     reload(&mut serving);
     assert_eq!(app.next().await.webhook_id(), "wh_1");
-    let second = Webhook::new("wh_2", EventType::BatchCompleted);
-    assert_eq!(post(&serving, &second).await, 200);
+    serving.receive("wh_2", EventType::BatchCompleted).await;
     assert_eq!(app.next().await.webhook_id(), "wh_2");
     assert_eq!(audit.next().await.webhook_id(), "wh_2");
 }
@@ -121,8 +104,9 @@ async fn a_new_url_closes_the_circuit_of_a_destination() {
     let mut serving = Serving::start(folder.path(), &[]);
     let failures = usize::try_from(FAILURES_MAX).unwrap();
     for number in 0..failures {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        assert_eq!(post(&serving, &webhook).await, 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     serving.announced("attempts in a row failed");
     configure(&folder, &["old"], &[("app", &app.url)]);
@@ -131,7 +115,7 @@ async fn a_new_url_closes_the_circuit_of_a_destination() {
         app.next().await;
     }
     let answer = client()
-        .get(serving.admin.replace("/readyz", "/api/v1/destinations"))
+        .get(format!("{}/api/v1/destinations", serving.admin))
         .send();
     let answer = answer.await.unwrap().text().await.unwrap();
     assert!(answer.contains("\"state\":\"closed\""), "{answer}");
@@ -149,8 +133,7 @@ async fn a_bad_file_is_reported_and_changes_nothing() {
         let why = serving.announced("nothing was changed: ");
         assert!(why.contains("unwrapd.toml"), "{why}");
     }
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(post(&serving, &webhook).await, 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 }
 

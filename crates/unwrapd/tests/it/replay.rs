@@ -14,12 +14,12 @@ use openai_webhooks::EventType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::{JoinSet, spawn_blocking};
-use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, DeliveryQueue as _, Inbox as _, Lifecycle as _, waiting};
+use unwrapd::store::{Bounds, DeliveryQueue as _, Inbox as _, Lifecycle as _, waiting};
 
+use crate::store_conformance::attempt;
 use crate::support::application::{Answer, Application};
 use crate::support::process::unwrapd;
 use crate::support::tally::Counted as _;
@@ -97,15 +97,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
         .unwrap();
     let mut settled = JoinSet::new();
     for delivery in claimed.deliveries {
-        let attempt = Attempt {
-            delivery: delivery.id,
-            number: delivery.attempt,
-            ended_at: now,
-            took: Duration::ZERO,
-            answer: "HTTP 200".into(),
-            said: ResponseExcerpt::default(),
-            next: Next::Delivered,
-        };
+        let attempt = attempt(delivery.id, delivery.attempt, now, Next::Delivered);
         let store = std::sync::Arc::clone(&store);
         settled.spawn(async move { store.settle(attempt).await.unwrap() });
         if settled.len() == 500 {
@@ -352,7 +344,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         let replay = ["replay", "--type", "batch.*", "--token", "t1", "--yes"];
 
         let mut serving = Serving::start(folder.path(), &[("UNWRAPD_CRASH_AT", case)]);
-        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let admin = serving.admin.clone();
         let (code, problem) = complained(&admin, &replay).await;
         assert_eq!(code, 1, "{case}");
         assert!(
@@ -362,7 +354,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         assert!(!serving.died(case).success(), "{case}");
 
         let serving = Serving::start(folder.path(), &[]);
-        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let admin = serving.admin.clone();
         let ran = said(&admin, &replay).await;
         assert!(
             ran.contains("700 deliveries of 700 messages"),

@@ -13,8 +13,8 @@ use openai_webhooks::EventType;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::support::process::{Serving, unwrapd, write_destinations};
-use crate::support::{OPENAI_SECRET, Webhook, client};
+use crate::support::process::{Serving, unwrapd};
+use crate::support::{OPENAI_SECRET, Webhook};
 
 /// Text that is not displayed as it is, and much of it.
 const HOSTILE: &str = "no\u{1B}[2J\u{202E}\u{200B}\u{E0041}\u{2028}";
@@ -103,10 +103,8 @@ async fn trigger_sends_all_types_and_families_and_suggests_the_nearest() {
 
 #[test]
 fn a_filter_that_matches_no_known_type_suggests_the_nearest() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let (_folder, serving) = Serving::start_alone();
+    let admin = serving.admin.as_str();
     for (written, is_doubted) in [("responses.*", true), ("response.*", false)] {
         let output = unwrapd()
             .args(["events", "ls", "--type", written, "--admin", admin])
@@ -164,17 +162,14 @@ fn files_of_dev_are_private_to_the_user_whatever_the_umask() {
 
 #[tokio::test]
 async fn lists_and_json_hold_nothing_that_acts_on_a_terminal() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let payload = format!(
         "{{\"id\":\"evt_1\",\"object\":\"event\",\"created_at\":1750287018,\"type\":\"odd.{}\",\"data\":{{}}}}",
         "\\u202e\\u200b\\u061c"
     );
     let webhook = Webhook::with_payload("wh_1", payload);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
-    let admin = serving.admin.trim_end_matches("/readyz");
+    assert_eq!(serving.post(&webhook).await, 200);
+    let admin = serving.admin.as_str();
     let is_safe = |text: &str| !text.contains(['\u{202E}', '\u{200B}', '\u{61C}']);
     for arguments in [
         &["events", "ls"][..],

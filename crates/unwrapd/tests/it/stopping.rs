@@ -12,24 +12,13 @@ use unwrapd::tls::Tls;
 
 use crate::support::application::{Answer, Application};
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{TestGateway, Webhook, client, destination};
+use crate::support::{TestGateway, Webhook, client, destination, patient};
 
-const LONG: Duration = Duration::from_secs(300);
 /// Well below the 10 s after which `docker stop` kills.
 const BOUND: Duration = Duration::from_secs(5);
 
 fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
-}
-
-/// Settings in which no time-out ends a connection.
-fn patient() -> ServerSettings {
-    ServerSettings {
-        head_timeout: LONG,
-        body_timeout: LONG,
-        idle_timeout: LONG,
-        ..ServerSettings::default()
-    }
 }
 
 async fn stops(test: TestGateway, case: &str) {

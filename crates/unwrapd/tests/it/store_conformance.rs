@@ -220,11 +220,25 @@ pub(crate) async fn accept(store: &Arc<impl Inbox + ?Sized>, id: &str, second: i
         .unwrap()
 }
 
+/// Number of messages that were new, by the answers.
+pub(crate) fn new_among(answers: &[Accepted]) -> usize {
+    let new = answers.iter().filter(|answer| **answer == Accepted::New);
+    new.count()
+}
+
 pub(crate) async fn claim(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64) -> Claimed {
     store
         .claim("app", Lane::Standard, at(second), LEASE, 100)
         .await
         .unwrap()
+}
+
+/// A store with one delivery, which is leased until second 60.
+async fn leased(place: &dyn ModelledPlace) -> (Arc<dyn Modelled>, Delivery) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    (store, delivery)
 }
 
 pub(crate) async fn settle(
@@ -233,16 +247,32 @@ pub(crate) async fn settle(
     number: u32,
     next: Next,
 ) -> Settled {
-    let attempt = Attempt {
+    let attempt = attempt(delivery, number, at(1), next);
+    store.settle(attempt).await.unwrap()
+}
+
+/// Settles one delivery after the other with these next steps.
+pub(crate) async fn settle_each<const N: usize>(
+    store: &Arc<impl DeliveryQueue + ?Sized>,
+    claimed: &Claimed,
+    steps: [Next; N],
+) {
+    for (delivery, next) in claimed.deliveries.iter().zip(steps) {
+        settle(store, delivery.id, 1, next).await;
+    }
+}
+
+/// An attempt that ended at this time, with this next step.
+pub(crate) fn attempt(delivery: i64, number: u32, ended_at: Timestamp, next: Next) -> Attempt {
+    Attempt {
         delivery,
         number,
-        ended_at: at(1),
+        ended_at,
         took: Duration::from_millis(5),
         answer: "HTTP 200".into(),
         said: ResponseExcerpt::default(),
         next,
-    };
-    store.settle(attempt).await.unwrap()
+    }
 }
 
 /// Prunes until nothing is left to prune. Returns the number of messages.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::process::{Serving, write_server_config};
+use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{head, send, statuses, until_closed};
 use crate::support::{OPENAI_SECRET, TestGateway, Webhook, client};
@@ -20,11 +20,6 @@ fn start(server: &str) -> (Serving, TempDir) {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), server);
     (Serving::start(folder.path(), &[]), folder)
-}
-
-fn address(serving: &Serving) -> std::net::SocketAddr {
-    let url: reqwest::Url = serving.url.parse().unwrap();
-    url.socket_addrs(|| None).unwrap()[0]
 }
 
 /// Number of log lines that contain all of these.
@@ -46,7 +41,7 @@ async fn a_trailing_slash_is_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
     let (serving, _folder) = start("");
-    let base = format!("http://{}", address(&serving));
+    let base = format!("http://{}", serving.address());
     let client = client();
     let wrong = [
         "//webhooks/production",
@@ -100,12 +95,12 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_the_wrong_port_is_answered_with_the_right_one() {
     let (serving, _folder) = start("");
-    let base = format!("http://{}", address(&serving));
+    let base = format!("http://{}", serving.address());
     for path in ["/readyz", "/healthz/", "/api/v1/destinations"] {
         let answer = client().get(format!("{base}{path}")).send().await.unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
-    let url = serving.admin.replace("/readyz", "/webhooks/production");
+    let url = format!("{}/webhooks/production", serving.admin);
     let answer = webhook("wh_1")
         .request(&client(), &url)
         .send()
@@ -140,7 +135,7 @@ async fn each_kind_of_refusal_is_logged_for_each_of_many_endpoints() {
     let config = std::fs::read_to_string(&file).unwrap() + &endpoints.concat();
     std::fs::write(&file, config).unwrap();
     let serving = Serving::start(folder.path(), &[]);
-    let webhooks = format!("http://{}/webhooks", address(&serving));
+    let webhooks = format!("http://{}/webhooks", serving.address());
     let client = client();
     let mut old = webhook("wh_1");
     old.headers.timestamp = "1".into();
@@ -200,7 +195,7 @@ async fn a_wrong_method_is_explained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scanner_fills_no_log_and_hides_nothing() {
     let (serving, _folder) = start("");
-    let address = address(&serving);
+    let address = serving.address();
     let mut stream = TcpStream::connect(address).await.unwrap();
     for number in 0..300 {
         let path = format!("/{number}{}", "%1b%5b31m".repeat(number));
@@ -243,7 +238,7 @@ async fn a_scanner_fills_no_log_and_hides_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
     let (serving, _folder) = start("body_timeout_seconds = 1");
-    let address = address(&serving);
+    let address = serving.address();
     let client = client();
     let genuine = webhook("wh_1");
     let mut forged = genuine.clone();
@@ -292,10 +287,10 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
 async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
-    let file = folder.path().join("unwrapd.toml");
-    let config = std::fs::read_to_string(&file).unwrap()
-        + "[[endpoint]]\nname = \"noisy\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
-    std::fs::write(&file, config).unwrap();
+    add_to_config(
+        folder.path(),
+        "[[endpoint]]\nname = \"noisy\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    );
     let serving = Serving::start(folder.path(), &[]);
     let noisy = serving.url.replace("/production", "/noisy");
     let client = client();
@@ -311,7 +306,7 @@ async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() 
     for number in 0..80 {
         forged(format!("wh_{number}"), &serving.url).await;
     }
-    let list = serving.admin.replace("/readyz", "/api/v1/quarantine");
+    let list = format!("{}/api/v1/quarantine", serving.admin);
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     loop {
         let mut kept = 0;

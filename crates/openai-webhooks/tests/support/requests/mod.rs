@@ -12,6 +12,7 @@ mod times;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use openai_webhooks::{Secret, Webhooks};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -54,6 +55,17 @@ pub(crate) fn sign(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(&[id, b".", timestamp, b".", body].concat());
     mac.finalize().into_bytes().to_vec()
+}
+
+/// The secrets of these keys, and a sender that signs with all of them.
+pub(crate) fn sender(keys: Vec<Vec<u8>>) -> (Vec<Secret>, Webhooks) {
+    let secrets: Vec<Secret> = keys
+        .into_iter()
+        .map(|key| Secret::from_key(key).expect("a key of this length"))
+        .collect();
+    let first = Webhooks::from(&secrets[0]);
+    let sender = secrets[1..].iter().fold(first, Webhooks::and);
+    (secrets, sender)
 }
 
 pub(crate) fn requests(bodies: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Request> {

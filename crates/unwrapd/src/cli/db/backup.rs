@@ -11,8 +11,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::outln;
+use crate::cli::output::OutputArguments;
 use crate::printable::counted;
 use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{StoreUrl, sqlite};
@@ -34,8 +35,8 @@ pub(crate) struct Arguments {
     /// Replace an existing backup
     #[arg(long)]
     force: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -75,19 +76,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .with_context(|| format!("cannot flush the folder {} to the disk", folder.display()))?;
-    match arguments.output {
-        Output::Human => outln!(
-            "{}: {}, {}, complete; took {:.1} s",
-            to.display(),
+    let name = to.display().to_string();
+    let answer = json!({ "backup": name, "messages": copied.messages, "bytes": copied.bytes });
+    arguments.output.print(answer, |_| {
+        Ok(outln!(
+            "{name}: {}, {}, complete; took {:.1} s",
             counted(copied.messages, "message", "messages"),
             megabytes(copied.bytes),
             started.elapsed().as_secs_f64()
-        )?,
-        Output::Json => print_json(
-            &json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes }),
-        )?,
-    }
-    Ok(())
+        )?)
+    })
 }
 
 fn cannot_write(to: &Path, error: &std::io::Error) -> anyhow::Error {

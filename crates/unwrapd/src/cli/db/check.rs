@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, check_there, failure};
-use crate::cli::format::{plain, print_json};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{outln, plain};
+use crate::cli::output::OutputArguments;
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
 
@@ -31,8 +32,8 @@ pub(crate) struct Arguments {
     /// Skip the comparison of indexes and tables: several times as fast
     #[arg(long)]
     quick: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 impl Arguments {
@@ -70,28 +71,24 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             .ok_or_else(|| Failure::NotFound(anyhow::anyhow!("{name} does not exist")))?,
     };
     let is_sound = checks.iter().all(|check| check.result.is_ok());
-    match arguments.output {
-        Output::Human => {
-            for check in &checks {
-                let (result, Ok(detail) | Err(detail)) = match &check.result {
-                    result @ Ok(_) => ("ok", result),
-                    result @ Err(_) => ("FAILED", result),
-                };
-                outln!("{:<10} {result:<7} {}", check.name, plain(detail))?;
-            }
-            outln!("{}", if is_sound { "sound" } else { "not sound" })?;
+    let told: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            let (Ok(detail) | Err(detail)) = &check.result;
+            json!({ "name": check.name, "ok": check.result.is_ok(), "detail": detail })
+        })
+        .collect();
+    let answer = json!({ "sound": is_sound, "checks": told });
+    arguments.output.print(answer, |_| {
+        for check in &checks {
+            let (result, Ok(detail) | Err(detail)) = match &check.result {
+                result @ Ok(_) => ("ok", result),
+                result @ Err(_) => ("FAILED", result),
+            };
+            outln!("{:<10} {result:<7} {}", check.name, plain(detail))?;
         }
-        Output::Json => {
-            let checks: Vec<_> = checks
-                .iter()
-                .map(|check| {
-                    let (Ok(detail) | Err(detail)) = &check.result;
-                    json!({ "name": check.name, "ok": check.result.is_ok(), "detail": detail })
-                })
-                .collect();
-            print_json(&json!({ "sound": is_sound, "checks": checks }))?;
-        }
-    }
+        Ok(outln!("{}", if is_sound { "sound" } else { "not sound" })?)
+    })?;
     if is_sound {
         return Ok(());
     }

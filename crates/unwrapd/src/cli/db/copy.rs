@@ -8,8 +8,9 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::megabytes;
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::outln;
+use crate::cli::output::OutputArguments;
 use crate::config::{Config, named_store};
 use crate::store::{self, Copied, CopyError, Progress, Step};
 
@@ -39,8 +40,8 @@ pub(crate) struct Arguments {
     /// The configuration file that names the store
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -58,20 +59,16 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let copied = store::copy(&from, &to, |progress| reporter.report(progress)).await;
     reporter.end();
     let copied = copied.map_err(|error| failure(error, reporter.step.is_some()))?;
-    match arguments.output {
-        Output::Human => say_all(&copied, started.elapsed())?,
-        Output::Json => {
-            let mut told = Map::new();
-            for (table, rows) in &copied.rows {
-                told.insert((*table).to_owned(), json!(rows));
-            }
-            told.insert("bytes".into(), json!(copied.bytes));
-            told.insert("sha256".into(), json!(copied.sha256));
-            told.insert("was_there".into(), json!(copied.was_there));
-            print_json(&Value::Object(told))?;
-        }
+    let mut told = Map::new();
+    for (table, rows) in &copied.rows {
+        told.insert((*table).to_owned(), json!(rows));
     }
-    Ok(())
+    told.insert("bytes".into(), json!(copied.bytes));
+    told.insert("sha256".into(), json!(copied.sha256));
+    told.insert("was_there".into(), json!(copied.was_there));
+    arguments.output.print(Value::Object(told), |_| {
+        Ok(say_all(&copied, started.elapsed())?)
+    })
 }
 
 fn say_all(copied: &Copied, took: Duration) -> std::io::Result<()> {

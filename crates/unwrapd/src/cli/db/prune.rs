@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{Configured, failure, megabytes};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::print_json;
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::outln;
+use crate::cli::output::OutputArguments;
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln, usage};
 use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
 use crate::printable::counted;
@@ -42,8 +43,8 @@ pub(crate) struct Arguments {
     /// Also make the file smaller
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -62,15 +63,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (messages, bytes) =
         sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
     if arguments.consent.dry_run {
-        return match arguments.output {
-            Output::Human => outln!(
+        let answer = json!({ "messages": messages, "payload_bytes": bytes });
+        return arguments.output.print(answer, |_| {
+            Ok(outln!(
                 "would delete {} with {} of payload",
                 self::messages(messages),
                 megabytes(bytes)
-            ),
-            Output::Json => print_json(&json!({ "messages": messages, "payload_bytes": bytes })),
-        }
-        .map_err(Failure::from);
+            )?)
+        });
     }
 
     if messages > 0 {
@@ -88,25 +88,25 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         None
     };
-    match (arguments.output, sizes) {
-        (Output::Human, None) => {
-            outln!(
-                "deleted {}; the freed space is used again",
-                self::messages(forgotten)
-            )?;
+    let answer = match sizes {
+        None => json!({ "messages": forgotten }),
+        Some((before, after)) => {
+            json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after })
         }
-        (Output::Human, Some((before, after))) => outln!(
-            "deleted {}; the file had {} and has {}",
-            self::messages(forgotten),
-            megabytes(before),
-            megabytes(after)
-        )?,
-        (Output::Json, None) => print_json(&json!({ "messages": forgotten }))?,
-        (Output::Json, Some((before, after))) => print_json(
-            &json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after }),
-        )?,
-    }
-    Ok(())
+    };
+    arguments.output.print(answer, |_| {
+        let space = match sizes {
+            None => "the freed space is used again".into(),
+            Some((before, after)) => {
+                format!(
+                    "the file had {} and has {}",
+                    megabytes(before),
+                    megabytes(after)
+                )
+            }
+        };
+        Ok(outln!("deleted {}; {space}", self::messages(forgotten))?)
+    })
 }
 
 /// The time by which ages are counted. A clock that is far ahead of the last gateway's time may be

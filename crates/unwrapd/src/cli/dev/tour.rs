@@ -8,10 +8,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::format::plain;
-use super::super::outln;
-use super::super::trigger::{Request, Sender};
 use super::ENDPOINT;
+use crate::cli::format::{outln, plain};
+use crate::cli::webhook::trigger::{Request, Sender};
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{EXPIRED, Next};
 use crate::pipeline_events::{PipelineEvent, Subscription};

@@ -14,12 +14,13 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::Problem;
+use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{plain, shown_path};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, parse_url, usage};
 use crate::config::{AdminAccess, admin_access};
 use crate::destinations::client_config_for;
 use crate::settings_file::SecretSource;
+use crate::settings_file::typed_url;
 
 /// The usual address of the admin port.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -33,7 +34,7 @@ const SILENT_MAX: Duration = Duration::from_secs(5);
 #[derive(Args)]
 pub(crate) struct AdminArguments {
     /// URL of the admin port [default: from the configuration, else 127.0.0.1:8081]
-    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    #[arg(long, value_name = "URL", value_parser = typed_url)]
     admin: Option<reqwest::Url>,
     /// Environment variable of the token [default: configuration, else `UNWRAPD_ADMIN_TOKEN`]
     #[arg(long, value_name = "NAME")]

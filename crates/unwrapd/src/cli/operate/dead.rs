@@ -7,8 +7,8 @@ use super::query::{ListArguments, Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
 use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::{event_type, print_json, short};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{event_type, outln, short};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
@@ -128,11 +128,9 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         return Err(not_kept(ids));
     }
     if arguments.consent.dry_run {
-        match arguments.ask.output {
-            Output::Json => print_json(&planned)?,
-            Output::Human => outln!("would drop {}", letters(planned.deliveries))?,
-        }
-        return Ok(());
+        return arguments.ask.print(planned, |planned| {
+            Ok(outln!("would drop {}", letters(planned.deliveries))?)
+        });
     }
     if planned.deliveries > 0 {
         let plan = format!("Drop {}", letters(planned.deliveries));
@@ -149,11 +147,9 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         dropped.deliveries += step.deliveries;
         dropped.done = step.done;
     }
-    match arguments.ask.output {
-        Output::Json => print_json(&dropped)?,
-        Output::Human => outln!("dropped {}", letters(dropped.deliveries))?,
-    }
-    Ok(())
+    arguments.ask.print(dropped, |dropped| {
+        Ok(outln!("dropped {}", letters(dropped.deliveries))?)
+    })
 }
 
 fn letters(count: u64) -> String {

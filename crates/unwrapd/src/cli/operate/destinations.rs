@@ -9,8 +9,8 @@ use crate::api::{
     PauseResult, TestOutcome, TestRequest, TestResult,
 };
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::{plain, table};
-use crate::cli::{Failure, outln};
+use crate::cli::failure::Failure;
+use crate::cli::format::{outln, plain, table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::query::{ListArguments, Listed, QueryArguments};
 use crate::api::{MessageDetail, MessageDetails};
-use crate::cli::format::{cut, event_type, plain, short, table};
-use crate::cli::{Failure, outln};
+use crate::cli::failure::Failure;
+use crate::cli::format::{cut, event_type, outln, plain, short, table};
 use crate::message::Origin;
 use crate::store::filter::Status;
 use crate::store::{DeliveryView, MessagePage, MessageView};

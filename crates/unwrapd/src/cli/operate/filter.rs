@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use crate::cli::failure::{Failure, usage};
 use crate::cli::format::shown_name;
 use crate::cli::stderr::message;
-use crate::cli::{Failure, usage};
 use crate::route::{Patterns, nearest_pattern};
 use crate::store::filter::{Filter, Status, Types, When};
 

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::query::QueryArguments;
 use crate::api::{GatewayList, GatewayView};
-use crate::cli::format::table;
+use crate::cli::failure::Failure;
+use crate::cli::format::{outln, table};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, outln};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::query::{Listed, QueryArguments};
 use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::{plain, print_json, short};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{outln, plain, short};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::quarantine::Retried;
 
@@ -130,10 +130,10 @@ async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
     let chosen = &arguments.chosen;
     let plan = plan(chosen).await?;
     if arguments.consent.dry_run {
-        return match chosen.ask.output {
-            Output::Json => Ok(print_json(&json!({ "would_drop": plan.count }))?),
-            Output::Human => Ok(outln!("would drop {}", plan.what)?),
-        };
+        let answer = json!({ "would_drop": plan.count });
+        return chosen
+            .ask
+            .print(answer, |_| Ok(outln!("would drop {}", plan.what)?));
     }
     let answer = if plan.count > 0 {
         arguments.consent.ask(&format!("Drop {}", plan.what))?;

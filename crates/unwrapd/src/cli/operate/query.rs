@@ -6,9 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::admin::AdminArguments;
 use super::filter::{FilterArguments, PageArguments};
-use crate::cli::format::{print_json, table};
+use crate::cli::failure::Failure;
+use crate::cli::format::{outln, table};
+use crate::cli::output::OutputArguments;
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln};
 
 /// Options of a list of messages.
 #[derive(Args)]
@@ -23,8 +24,8 @@ pub(crate) struct ListArguments {
 
 #[derive(Args)]
 pub(crate) struct QueryArguments {
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    pub(super) output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }
@@ -61,15 +62,12 @@ impl QueryArguments {
         })
     }
 
-    /// Prints an answer: as JSON for programs, or for people.
+    /// As [`OutputArguments::print`].
     pub(super) fn print<A: Serialize>(
         &self,
         answer: A,
         for_people: impl FnOnce(A) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        match self.output {
-            Output::Json => Ok(print_json(&answer)?),
-            Output::Human => for_people(answer),
-        }
+        self.output.print(answer, for_people)
     }
 }

@@ -8,9 +8,9 @@ use super::admin::Admin;
 use super::filter::FilterArguments;
 use super::query::QueryArguments;
 use crate::api::{ReplayPlan, ReplayProgress, ReplayRequest};
-use crate::cli::format::{plain, print_json, short, shown_name};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{outln, plain, short, shown_name};
 use crate::cli::stderr::{confirmed, message};
-use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{Counts, Token};
@@ -85,18 +85,14 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         return Err(not_kept(ids));
     }
     if how.dry_run {
-        return match how.ask.output {
-            Output::Json => Ok(print_json(&planned)?),
-            Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
-        };
+        return how.ask.print(planned, |planned| {
+            Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?)
+        });
     }
     message(&told(&planned));
     // An earlier token may have deliveries left that the plan does not show any more.
     if counts.deliveries + counts.waiting == 0 && how.token.is_none() {
-        if how.ask.output == Output::Json {
-            print_json(&planned)?;
-        }
-        return Ok(());
+        return how.ask.print(planned, |_| Ok(()));
     }
     if counts.deliveries > 0 && !how.yes {
         let question = format!("Redeliver {}?", made(counts));
@@ -119,16 +115,16 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     asked.as_of = Some(planned.plan.as_of);
     asked.dry_run = false;
     let ran = carry_out(&admin, &asked, &token).await?;
-    match how.ask.output {
-        Output::Json => print_json(&ran)?,
-        Output::Human if ran.repeated => outln!(
-            "token {} was already used for {}; use a new token to replay again",
-            token.as_str(),
-            made(ran.counts)
-        )?,
-        Output::Human => outln!("replaying {}, token {}", made(ran.counts), token.as_str())?,
-    }
-    Ok(())
+    how.ask.print(ran, |ran| {
+        let made = made(ran.counts);
+        let token = token.as_str();
+        if ran.repeated {
+            outln!("token {token} was already used for {made}; use a new token to replay again")?;
+        } else {
+            outln!("replaying {made}, token {token}")?;
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn not_kept(ids: &[String]) -> Failure {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::cli::format::shown_path;
 use crate::files;
 

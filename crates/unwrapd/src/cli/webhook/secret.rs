@@ -2,7 +2,8 @@
 
 use openai_webhooks::Secret;
 
-use crate::cli::{Failure, outln};
+use crate::cli::failure::Failure;
+use crate::cli::format::outln;
 
 /// The size of the hash of the signature.
 const KEY_BYTES: usize = 32;

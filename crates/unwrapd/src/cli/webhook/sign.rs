@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use openai_webhooks::Webhooks;
 
 use super::SecretArguments;
 use super::request::{parse_time, read_bytes, unix_now};
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln};
+use crate::cli::failure::Failure;
+use crate::cli::format::outln;
+use crate::cli::output::OutputArguments;
 
 #[derive(Args)]
 #[command(
@@ -30,29 +30,24 @@ pub(crate) struct Arguments {
     at: Option<i64>,
     #[command(flatten)]
     secret: SecretArguments,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let webhooks = Webhooks::from(&arguments.secret.read()?);
+    let webhooks = arguments.secret.webhooks()?;
     let payload = read_bytes(&arguments.payload)?;
     let id = arguments.id.clone().unwrap_or_else(new_webhook_id);
     let headers = webhooks
         .sign(&payload, id, arguments.at.unwrap_or_else(unix_now))
         .map_err(|error| Failure::Usage(error.into()))?;
-    match arguments.output {
-        Output::Human => {
-            for (name, value) in headers.pairs() {
-                outln!("{name}: {value}")?;
-            }
+    let pairs = headers.pairs();
+    arguments.output.print(BTreeMap::from(pairs), |_| {
+        for (name, value) in pairs {
+            outln!("{name}: {value}")?;
         }
-        Output::Json => {
-            let headers: BTreeMap<_, _> = headers.pairs().into();
-            print_json(&headers)?;
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// An id in OpenAI's form that begins with the time.

@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use super::SecretArguments;
 use super::request::unix_now;
 use super::sign::{new_event_id, new_webhook_id};
-use crate::cli::format::{plain, shown_name};
-use crate::cli::{Failure, outln, parse_url, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{outln, plain, shown_name};
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
+use crate::settings_file::typed_url;
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
 const ANSWER_SECONDS_MAX: u64 = 10;
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Vec<String>,
     /// URL to send to
-    #[arg(long, value_name = "URL", required_unless_present = "list", value_parser = parse_url)]
+    #[arg(long, value_name = "URL", required_unless_present = "list", value_parser = typed_url)]
     to: Option<reqwest::Url>,
     /// Print every event type and when it is sent
     #[arg(long)]
@@ -56,7 +57,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Some(url) = &arguments.to else {
         return Ok(());
     };
-    let sender = Sender::new(Webhooks::from(&arguments.secret.read()?), url.clone())?;
+    let sender = Sender::new(arguments.secret.webhooks()?, url.clone())?;
     let mut failures = 0;
     for event_type in types {
         let request = sender.sample(event_type)?;

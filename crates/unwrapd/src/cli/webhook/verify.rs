@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::SecretArguments;
 use super::request::{SavedRequest, parse_time, read_bytes, unix_now};
-use crate::cli::format::{plain, print_json};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{outln, plain};
+use crate::cli::output::OutputArguments;
 
 #[derive(Args)]
 #[command(
@@ -29,20 +30,19 @@ pub(crate) struct Arguments {
     at: Option<i64>,
     #[command(flatten)]
     secret: SecretArguments,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let request = read(arguments)?;
-    let webhooks = Webhooks::from(&arguments.secret.read()?);
+    let webhooks = arguments.secret.webhooks()?;
     let now = arguments.at.unwrap_or_else(unix_now);
     let mut report = Report::of(&webhooks, &request, now);
     report.explain_secret(arguments, &request);
-    match arguments.output {
-        Output::Json => print_json(&report)?,
-        Output::Human => report.print()?,
-    }
+    arguments
+        .output
+        .print(&report, |report| Ok(report.print()?))?;
     if report.authentic {
         Ok(())
     } else {

@@ -10,7 +10,7 @@ use super::CommandDestination;
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::destinations::{Destination, KindSettings};
-use crate::settings_file::{Keys, Location, Mistake, Mistakes, looks_secret};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, looks_secret};
 use crate::store::StoreUrl;
 
 /// A command, run for each message.
@@ -81,7 +81,7 @@ fn is_executable(path: &Path) -> bool {
 
 #[derive(Default, Deserialize)]
 pub(crate) struct CommandKeys {
-    command: Option<Spanned<Vec<String>>>,
+    command: Key<Vec<String>>,
 }
 
 impl Keys for CommandKeys {

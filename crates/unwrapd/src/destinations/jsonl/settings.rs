@@ -10,7 +10,7 @@ use super::{JsonLinesDestination, check};
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::destinations::{Destination, KindSettings};
-use crate::settings_file::{Keys, Location, Mistake, Mistakes};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes};
 use crate::store::StoreUrl;
 
 /// Target of the lines.
@@ -94,7 +94,7 @@ impl KindSettings for JsonLinesSettings {
 
 #[derive(Default, Deserialize)]
 pub(crate) struct JsonLinesKeys {
-    jsonl: Option<Spanned<String>>,
+    jsonl: Key<String>,
 }
 
 impl Keys for JsonLinesKeys {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::route::{Patterns, nearest_pattern};
-use crate::settings_file::{Keys, Location, Mistake, Mistakes, looks_secret, shown_pattern};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, looks_secret, shown_pattern};
 
 /// Most event patterns of a destination: several times the number of types. Each is compared with
 /// every webhook.
@@ -12,7 +12,7 @@ const PATTERNS_MAX: usize = 256;
 
 #[derive(Default, Deserialize)]
 pub(super) struct EventKeys {
-    events: Option<Spanned<Vec<Spanned<String>>>>,
+    events: Key<Vec<Spanned<String>>>,
 }
 
 impl Keys for EventKeys {}

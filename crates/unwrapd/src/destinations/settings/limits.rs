@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
-use crate::settings_file::{Keys, Mistake, Mistakes, within};
+use crate::settings_file::{Key, Keys, Mistake, Mistakes};
 
 /// Most deliveries under way at one destination. Each holds a connection and a message in memory.
 const CONCURRENCY_MAX: usize = 1024;
@@ -25,13 +25,13 @@ const RETRY_SECONDS_MAX: u64 = 24 * 3600;
 
 #[derive(Default, Deserialize)]
 pub(super) struct LimitKeys {
-    concurrency: Option<Spanned<usize>>,
-    rate: Option<Spanned<u32>>,
-    timeout_seconds: Option<Spanned<u64>>,
-    attempts_max: Option<Spanned<u32>>,
-    deadline_hours: Option<Spanned<u64>>,
-    retry_first_seconds: Option<Spanned<u64>>,
-    retry_max_seconds: Option<Spanned<u64>>,
+    concurrency: Key<usize>,
+    rate: Key<u32>,
+    timeout_seconds: Key<u64>,
+    attempts_max: Key<u32>,
+    deadline_hours: Key<u64>,
+    retry_first_seconds: Key<u64>,
+    retry_max_seconds: Key<u64>,
 }
 
 impl Keys for LimitKeys {}
@@ -40,16 +40,11 @@ impl LimitKeys {
     pub(super) fn check(self) -> Result<Limits, Mistakes> {
         let defaults = Limits::default();
         let mut mistakes = Mistakes::default();
-        let concurrency = within("concurrency", self.concurrency, 1, CONCURRENCY_MAX);
-        let concurrency = mistakes.keep(concurrency);
-        let rate = mistakes.keep(within("rate", self.rate, 1, RATE_MAX));
-        let timeout = within(
-            "timeout_seconds",
-            self.timeout_seconds,
-            1,
-            TIMEOUT_SECONDS_MAX,
-        );
-        let timeout = mistakes.keep(timeout);
+        let concurrency =
+            mistakes.keep_number("concurrency", self.concurrency, 1..=CONCURRENCY_MAX);
+        let rate = mistakes.keep_number("rate", self.rate, 1..=RATE_MAX);
+        let timeout = 1..=TIMEOUT_SECONDS_MAX;
+        let timeout = mistakes.keep_number("timeout_seconds", self.timeout_seconds, timeout);
         let retry = mistakes.keep(retry_policy(
             self.retry_first_seconds,
             self.retry_max_seconds,
@@ -58,37 +53,32 @@ impl LimitKeys {
         ));
         mistakes.check()?;
         Ok(Limits {
-            concurrency: concurrency.flatten().unwrap_or(defaults.concurrency),
-            rate: rate.flatten(),
-            timeout: timeout
-                .flatten()
-                .map_or(defaults.timeout, Duration::from_secs),
+            concurrency: concurrency.unwrap_or(defaults.concurrency),
+            rate,
+            timeout: timeout.map_or(defaults.timeout, Duration::from_secs),
             retry: retry.unwrap_or(defaults.retry),
         })
     }
 }
 
 fn retry_policy(
-    first_seconds: Option<Spanned<u64>>,
-    max_seconds: Option<Spanned<u64>>,
-    deadline_hours: Option<Spanned<u64>>,
-    attempts_max: Option<Spanned<u32>>,
+    first_seconds: Key<u64>,
+    max_seconds: Key<u64>,
+    deadline_hours: Key<u64>,
+    attempts_max: Key<u32>,
 ) -> Result<RetryPolicy, Mistakes> {
     let defaults = RetryPolicy::default();
     let mut mistakes = Mistakes::default();
     let max_span = max_seconds.as_ref().map(Spanned::span);
     let first_span = first_seconds.as_ref().map(Spanned::span);
-    let seconds = |key, number| within(key, number, 1, RETRY_SECONDS_MAX);
-    let first = mistakes.keep(seconds("retry_first_seconds", first_seconds));
-    let max = mistakes.keep(seconds("retry_max_seconds", max_seconds));
-    let give_up_after = within("deadline_hours", deadline_hours, 1, DEADLINE_HOURS_MAX);
-    let give_up_after = mistakes.keep(give_up_after);
-    let attempts_max = mistakes.keep(within("attempts_max", attempts_max, 1, ATTEMPTS_MAX));
+    let mut seconds = |key, number| mistakes.keep_number(key, number, 1..=RETRY_SECONDS_MAX);
+    let first = seconds("retry_first_seconds", first_seconds);
+    let max = seconds("retry_max_seconds", max_seconds);
+    let hours = mistakes.keep_number("deadline_hours", deadline_hours, 1..=DEADLINE_HOURS_MAX);
+    let attempts_max = mistakes.keep_number("attempts_max", attempts_max, 1..=ATTEMPTS_MAX);
     mistakes.check()?;
-    let first = first.flatten().map_or(defaults.first, Duration::from_secs);
-    let max = max
-        .flatten()
-        .map_or(defaults.max.max(first), Duration::from_secs);
+    let first = first.map_or(defaults.first, Duration::from_secs);
+    let max = max.map_or(defaults.max.max(first), Duration::from_secs);
     if first > max
         && let Some(span) = max_span.or(first_span)
     {
@@ -101,12 +91,10 @@ fn retry_policy(
     Ok(RetryPolicy {
         first,
         max,
-        give_up_after: give_up_after
-            .flatten()
-            .map_or(defaults.give_up_after, |hours| {
-                Duration::from_secs(hours * 3600)
-            }),
-        attempts_max: attempts_max.flatten(),
+        give_up_after: hours.map_or(defaults.give_up_after, |hours| {
+            Duration::from_secs(hours * 3600)
+        }),
+        attempts_max,
         ..defaults
     })
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::settings_file::{Location, Mistake, Mistakes, missing};
+use crate::settings_file::{Key, Location, Mistake, Mistakes, missing};
 use crate::tls::{Tls, TlsError, TlsPart};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TlsTable {
-    certificate: Option<Spanned<String>>,
-    key: Option<Spanned<String>>,
+    certificate: Key<String>,
+    key: Key<String>,
 }
 
 /// Reads the certificate and the key of the table `name`. `None`: their mistakes are reported

@@ -6,12 +6,11 @@
 )]
 
 use openai_webhooks::EventType;
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{headed, http2};
-use crate::support::process::{Serving, write_server_config};
-use crate::support::{PATIENCE, Webhook, client};
+use super::{HTTP2_WINDOW, headed, http2};
+use crate::support::process::Serving;
+use crate::support::{Webhook, address_of, client, until};
 
 /// Largest body that the quarantine stores.
 const BODY_BYTES: usize = 64 * 1024;
@@ -25,9 +24,7 @@ const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let client = client();
     for number in 0..FORGED {
         let mut forged = Webhook::with_payload(&format!("wh_{number}"), "x".repeat(BODY_BYTES));
@@ -35,19 +32,15 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
         let answer = forged.request(&client, &serving.url).send().await.unwrap();
         assert_eq!(answer.status(), 401);
     }
-    let admin: reqwest::Url = serving.admin.parse().unwrap();
-    let address = admin.socket_addrs(|| None).unwrap()[0];
-    let list = admin.join("/api/v1/quarantine").unwrap();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let listed = client.get(list.clone()).send().await.unwrap();
+    let address = address_of(&serving.admin);
+    let list = format!("{}/api/v1/quarantine", serving.admin);
+    until("all are kept", async || {
+        let listed = client.get(&list).send().await.unwrap();
         let listed: serde_json::Value =
             serde_json::from_slice(&listed.bytes().await.unwrap()).unwrap();
-        if listed["requests"].as_array().unwrap().len() == FORGED {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "all are kept");
-    }
+        listed["requests"].as_array().unwrap().len() == FORGED
+    })
+    .await;
     let before = serving.peak_memory_kib();
     let threads_before = serving.threads();
 
@@ -69,12 +62,13 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
         held.push(stalled);
     }
     // Meanwhile genuine webhooks are accepted, and health checks are answered.
+    let readyz = format!("{}/readyz", serving.admin);
     let mut answers = Vec::new();
     for number in 0.. {
         let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
         let answer = webhook.request(&client, &serving.url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        let ready = client.get(serving.admin.as_str()).send().await.unwrap();
+        let ready = client.get(&readyz).send().await.unwrap();
         assert_eq!(ready.status(), 200);
         while let Some(answer) = streams.try_join_next() {
             answers.push(answer.unwrap());
@@ -107,11 +101,8 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     const CONNECTIONS: usize = 150;
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
-    let url: reqwest::Url = serving.url.parse().unwrap();
-    let address = url.socket_addrs(|| None).unwrap()[0];
+    let (_folder, serving) = Serving::start_alone();
+    let address = serving.address();
     let before = serving.peak_memory_kib();
     let mut streams = JoinSet::new();
     for _ in 0..CONNECTIONS {
@@ -151,7 +142,7 @@ async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
     // Once their streams are gone, nothing counts them: a connection may stay open.
     drop(kept);
-    let honest = http2(address, 65_535).await;
+    let honest = http2(address, HTTP2_WINDOW).await;
     for _ in 0..1_000 {
         drop(headed(&honest, &http::Method::GET, "/nowhere").await);
     }

@@ -8,7 +8,7 @@ use crate::support::client;
 use crate::support::process::Serving;
 
 async fn asked(serving: &Serving, path: &str, body: Option<Value>) -> Value {
-    let url = serving.admin.replace("/readyz", path);
+    let url = format!("{}{path}", serving.admin);
     let request = match body {
         Some(body) => client()
             .post(url)

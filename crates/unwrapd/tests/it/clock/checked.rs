@@ -1,7 +1,6 @@
 //! Applications that check the time of a signature, as the official SDKs do.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
@@ -12,7 +11,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::tls_server::{self, self_signed};
 use crate::support::wall_clock::WallClock;
-use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+use crate::support::{Webhook, client, openai, postgres, unix_now, until};
 
 fn place(app: &Application, attempts_max: u32) -> Place {
     let folder = TempDir::new().unwrap();
@@ -34,8 +33,7 @@ async fn messages_received_while_the_clock_is_wrong_are_signed_at_the_right_time
         doubts(&serving, true).await;
         let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
         call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
-        let answer = call.request(&client(), &serving.url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_eq!(serving.post(&call).await, 200);
         post(&serving, "wh_during", 0).await;
         for id in ["wh_call", "wh_during"] {
             let delivery = app.next().await;
@@ -63,8 +61,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
     let at = async |time: i64| {
         let mut copy = held_back.clone();
         copy.headers = openai().sign(&copy.payload, "wh_held_back", time).unwrap();
-        let answer = copy.request(&client(), &serving.url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_eq!(serving.post(&copy).await, 200);
     };
     at(unix_now()).await;
     app.next().await;
@@ -73,9 +70,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
     post(&serving, "wh_during", 0).await;
     assert!(app.next().await.verified().is_ok());
     at(unix_now() + off).await;
-    let test = serving
-        .admin
-        .replace("/readyz", "/api/v1/destinations/app/test");
+    let test = format!("{}/api/v1/destinations/app/test", serving.admin);
     let tested = client()
         .post(test)
         .send()
@@ -178,11 +173,9 @@ impl TlsPlace {
 /// Sends a webhook, and waits until the application has it.
 async fn delivers(serving: &Serving) {
     let webhook = Webhook::with_payload("wh_tls", "{}");
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
-    let deadline = Instant::now() + PATIENCE;
-    while found(serving, "status=delivered").await == 0 {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    assert_eq!(serving.post(&webhook).await, 200);
+    until("it is delivered", async || {
+        found(serving, "status=delivered").await > 0
+    })
+    .await;
 }

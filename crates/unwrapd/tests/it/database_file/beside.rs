@@ -12,18 +12,16 @@ use unwrapd::observe::warnings::Warnings;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Bounds, HealthReporter, Store};
 
-use super::{Place, SOME, until};
+use super::{Place, SOME};
 use crate::store_conformance::{at, message};
-use crate::support::{PATIENCE, Webhook};
+use crate::support::{PATIENCE, until};
 
 const MIB: usize = 1024 * 1024;
 
 /// Commands that people may run beside a gateway do not count as a change of its files.
 #[tokio::test]
 async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let shell = Connection::open(place.file("")).unwrap();
     shell.busy_timeout(PATIENCE).unwrap();
     let statements = [
@@ -42,7 +40,7 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
             place.post(&serving, &format!("shell_{number}")).await,
             Some(200)
         );
-        assert_eq!(place.readyz(&serving).await.0, 200);
+        assert_eq!(serving.readyz().await.0, 200);
     }
     // One of two shells truncates the log, and the other restarts it, with its own salt.
     let other = Connection::open(place.file("")).unwrap();
@@ -67,9 +65,7 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
 /// The writes of a shell reach the database later, and the file becomes shorter only then.
 #[tokio::test]
 async fn a_shell_may_make_the_database_smaller_in_two_steps() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let open = || {
         let connection = Connection::open(place.file("")).unwrap();
         connection.busy_timeout(PATIENCE).unwrap();
@@ -99,15 +95,13 @@ async fn a_shell_may_make_the_database_smaller_in_two_steps() {
     moved("PASSIVE");
     assert!(length() < long);
     assert_eq!(place.post(&serving, "moved").await, Some(200));
-    assert_eq!(place.readyz(&serving).await.0, 200);
+    assert_eq!(serving.readyz().await.0, 200);
 }
 
 /// A backup, a check or a shell prevented every start until it ended.
 #[tokio::test]
 async fn a_reader_does_not_keep_the_gateway_from_starting() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let reader = place.reader();
     assert_eq!(place.post(&serving, "behind-the-reader").await, Some(200));
     let (status, log) = serving.terminate();
@@ -141,15 +135,11 @@ async fn a_reader_does_not_keep_the_gateway_from_starting() {
 /// again because of a reader.
 #[tokio::test]
 async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let reader = place.reader();
     for number in 0..100 {
         let id = format!("large_{number}");
-        let large = Webhook::with_payload(&id, "x".repeat(MIB - 1000));
-        let answer = large.request(&place.client, &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        place.post_large(&serving, &id, MIB - 1000).await;
     }
     let shell = Connection::open(place.file("")).unwrap();
     for number in 0..2 {
@@ -182,9 +172,7 @@ async fn a_start_waits_for_a_program_that_locks_the_database() {
             "BEGIN; SELECT * FROM message",
         ),
     ] {
-        let place = Place::new();
-        let serving = place.start();
-        place.post_some(&serving).await;
+        let (place, serving) = Place::in_use().await;
         assert!(serving.terminate().0.success());
         let shell = Connection::open(place.file("")).unwrap();
         shell.execute_batch(before).unwrap();
@@ -231,7 +219,7 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
     for number in 0..80 {
         accept_large(&store, &format!("wh_{number}")).await;
     }
-    until(|| !warnings.all().is_empty()).await;
+    until("it warns", async || !warnings.all().is_empty()).await;
     let text = warnings.all().concat();
     assert!(
         text.contains("MiB") && text.contains("read transaction"),
@@ -241,7 +229,7 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
     assert!(log.metadata().unwrap().len() > 80 * MIB as u64);
 
     drop(reader);
-    until(|| warnings.all().is_empty()).await;
+    until("it warns no more", async || warnings.all().is_empty()).await;
     assert_eq!(log.metadata().unwrap().len(), 0);
     accept_large(&store, "last").await;
     store.close().await;

@@ -2,16 +2,14 @@
 
 use std::fs::{self, File};
 
-use super::{Place, SOME, elsewhere, serve, stderr};
+use super::{Place, elsewhere, serve, stderr};
 
 /// SQLite creates a new database then, and removes the log with everything that was acknowledged
 /// since the last checkpoint.
 #[tokio::test]
 async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
     for is_emptied in [false, true] {
-        let place = Place::new();
-        let serving = place.start();
-        place.post_some(&serving).await;
+        let (place, serving) = Place::in_use().await;
         // SIGKILL.
         drop(serving);
         let log = fs::read(place.file("-wal")).unwrap();
@@ -29,19 +27,14 @@ async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
         assert_eq!(fs::read(place.file("-wal")).unwrap(), log);
 
         fs::rename(elsewhere(&place), place.file("")).unwrap();
-        let serving = place.start();
-        assert_eq!(place.post(&serving, "wh_0").await, Some(200));
-        assert!(serving.terminate().0.success());
-        assert_eq!(place.kept(), SOME);
+        place.starts_again_whole("the database is back").await;
     }
 }
 
 /// A process that is killed, or ended by the system, cannot report it.
 #[tokio::test]
 async fn a_start_says_that_the_last_process_did_not_close_the_store() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     drop(serving);
     let (status, log) = place.start().terminate();
     assert!(status.success());

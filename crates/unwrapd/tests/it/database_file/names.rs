@@ -1,26 +1,23 @@
 //! Other names of the database, and the locks.
 
 use std::fs::{self, File};
-use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::{Place, SOME, serve, stderr};
 use crate::store_conformance::open;
-use crate::support::PATIENCE;
 use crate::support::process::unwrapd;
+use crate::support::until;
 
 /// Snapshots by `cp -al` create them. Two gateways on two names destroyed the file.
 #[tokio::test]
 async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let snapshot = Place::new();
     fs::hard_link(place.file(""), snapshot.file("")).unwrap();
 
     assert_eq!(place.post(&serving, "other_1").await, Some(503));
-    let (status, text) = place.readyz(&serving).await;
+    let (status, text) = serving.readyz().await;
     assert!(status == 503 && text.contains("hard links"), "{text}");
 
     let second = serve(snapshot.folder.path(), |_| {});
@@ -32,10 +29,10 @@ async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
     );
 
     fs::remove_file(snapshot.file("")).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while place.post(&serving, "other_1").await != Some(200) {
-        assert!(Instant::now() < deadline, "it goes on");
-    }
+    until("it goes on", async || {
+        place.post(&serving, "other_1").await == Some(200)
+    })
+    .await;
     let (status, _) = serving.terminate();
     assert!(status.success());
     assert_eq!(place.kept(), SOME);
@@ -75,9 +72,7 @@ fn a_backup_is_not_written_to_stdout_or_over_the_store() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let other = Place::new();
     fs::hard_link(place.file(""), other.file("")).unwrap();
     let backup = other.folder.path().join("backup.db");
@@ -99,30 +94,21 @@ async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
     }
     assert!(!backup.exists());
     fs::remove_file(other.file("")).unwrap();
-    let output = unwrapd()
-        .args(["db", "backup"])
-        .arg(&backup)
-        .arg("--store")
-        .arg(place.file(""))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    place.back_up(&backup);
 }
 
 /// Somebody removes what looks like a leftover lock. The gateway continues, and still prevents a
 /// second one.
 #[tokio::test]
 async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
+    let (place, mut serving) = Place::in_use().await;
     fs::remove_file(place.file(".lock")).unwrap();
     assert_eq!(place.post(&serving, "removed").await, Some(200));
     serving.announced("is locked again");
     fs::write(place.file(".new"), "").unwrap();
     fs::rename(place.file(".new"), place.file(".lock")).unwrap();
     assert_eq!(place.post(&serving, "replaced").await, Some(200));
-    assert_eq!(place.readyz(&serving).await.0, 200);
+    assert_eq!(serving.readyz().await.0, 200);
 
     let second = serve(place.folder.path(), |_| {});
     assert_eq!(second.status.code(), Some(5));

@@ -7,24 +7,25 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{Place, SOME, elsewhere};
-use crate::support::Webhook;
-use crate::support::process::unwrapd;
+
+/// Size of a body that takes several pages of the database.
+const LARGE_BYTES: usize = 20_000;
+
+/// A file that was copied over the database is not touched.
+fn assert_is_left_alone(place: &Place, backup: &Path) {
+    let left = fs::read(place.file("")).unwrap();
+    assert_eq!(left, fs::read(backup).unwrap(), "it is left alone");
+}
 
 /// SQLite has it mapped, so a read beyond its end would be a signal that ends the process, which is
 /// acceptable.
 #[tokio::test]
 async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_rebuilds_it() {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
-    let index = File::options().write(true).open(place.file("-shm"));
-    index.unwrap().set_len(0).unwrap();
+    let (place, mut serving) = Place::in_use().await;
+    place.writable("-shm").set_len(0).unwrap();
     assert_ne!(place.post(&serving, "after").await, Some(200));
     assert!(!serving.died("index cut").success());
-    let serving = place.start();
-    assert_eq!(place.post(&serving, "wh_0").await, Some(200));
-    assert!(serving.terminate().0.success());
-    assert_eq!(place.kept(), SOME);
+    place.starts_again_whole("index cut").await;
 }
 
 /// A backup restored with `cp` while the gateway runs: the file, its inode and often its size stay
@@ -32,38 +33,20 @@ async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_rebuilds_i
 #[tokio::test]
 async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_into_it() {
     for is_by_the_tool in [true, false] {
-        let place = Place::new();
-        let mut serving = place.start();
-        // So that the file has content.
-        let move_log = || {
-            Connection::open(place.file(""))
-                .unwrap()
-                .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
-                .unwrap();
-        };
-        place.post_some(&serving).await;
+        let (place, mut serving) = Place::in_use().await;
         let backup = elsewhere(&place);
         if is_by_the_tool {
-            let output = unwrapd()
-                .args(["db", "backup"])
-                .arg(&backup)
-                .arg("--store")
-                .arg(place.file(""))
-                .output()
-                .unwrap();
-            assert!(output.status.success());
-            move_log();
+            place.back_up(&backup);
+            place.move_log();
         } else {
-            move_log();
+            place.move_log();
             fs::copy(place.file(""), &backup).unwrap();
             // Enough to make the database grow.
             for number in 0..SOME {
                 let id = format!("more_{number}");
-                let large = Webhook::with_payload(&id, "x".repeat(20_000));
-                let answer = large.request(&place.client, &serving.url).send().await;
-                assert_eq!(answer.unwrap().status(), 200);
+                place.post_large(&serving, &id, LARGE_BYTES).await;
             }
-            move_log();
+            place.move_log();
             // As large as the database, by chance.
             let length = fs::metadata(place.file("")).unwrap().len();
             let copy = File::options().write(true).open(&backup).unwrap();
@@ -77,8 +60,7 @@ async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_
             "{is_by_the_tool}"
         );
         assert_eq!(serving.died("copied over").code(), Some(1));
-        let left = fs::read(place.file("")).unwrap();
-        assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
+        assert_is_left_alone(&place, &backup);
     }
 }
 
@@ -96,27 +78,18 @@ async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_g
         )
         .unwrap();
     let mut serving = place.start();
-    let move_log = || {
-        Connection::open(place.file(""))
-            .unwrap()
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
-            .unwrap();
-    };
-    let post_large = async |id: String| {
-        let large = Webhook::with_payload(&id, "x".repeat(20_000));
-        let answer = large.request(&place.client, &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
-    };
     for number in 0..SOME {
-        post_large(format!("wh_{number}")).await;
+        let id = format!("wh_{number}");
+        place.post_large(&serving, &id, LARGE_BYTES).await;
     }
-    move_log();
+    place.move_log();
     let backup = elsewhere(&place);
     fs::copy(place.file(""), &backup).unwrap();
     for number in 0..SOME {
-        post_large(format!("more_{number}")).await;
+        let id = format!("more_{number}");
+        place.post_large(&serving, &id, LARGE_BYTES).await;
     }
-    move_log();
+    place.move_log();
     let length = |path: &Path| fs::metadata(path).unwrap().len();
     assert_eq!(length(&backup), length(&place.file("")));
     // A checkpoint by another program through SQLite is no change of the file.
@@ -124,21 +97,13 @@ async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_g
     fs::copy(&backup, place.file("")).unwrap();
     assert_ne!(place.post(&serving, "after").await, Some(200));
     assert_eq!(serving.died("an older copy").code(), Some(1));
-    let left = fs::read(place.file("")).unwrap();
-    assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
+    assert_is_left_alone(&place, &backup);
 }
 
 #[tokio::test]
 async fn a_change_of_the_files_is_noticed_while_no_webhook_arrives() {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
-    File::options()
-        .write(true)
-        .open(place.file("-wal"))
-        .unwrap()
-        .set_len(0)
-        .unwrap();
+    let (place, mut serving) = Place::in_use().await;
+    place.writable("-wal").set_len(0).unwrap();
     serving.announced("first copy the database, its -wal");
     assert_eq!(serving.died("cut while idle").code(), Some(1));
 }
@@ -147,14 +112,9 @@ async fn a_change_of_the_files_is_noticed_while_no_webhook_arrives() {
 #[tokio::test]
 async fn a_log_that_is_cut_off_ends_the_gateway_which_leaves_the_files_as_they_are() {
     for part in [0, 2, 3] {
-        let place = Place::new();
-        let mut serving = place.start();
-        place.post_some(&serving).await;
+        let (place, mut serving) = Place::in_use().await;
         let before = fs::read(place.file("")).unwrap();
-        let log = File::options()
-            .write(true)
-            .open(place.file("-wal"))
-            .unwrap();
+        let log = place.writable("-wal");
         let length = log.metadata().unwrap().len();
         log.set_len(length * part / 4).unwrap();
         assert_ne!(place.post(&serving, "after").await, Some(200), "{part}");
@@ -166,13 +126,8 @@ async fn a_log_that_is_cut_off_ends_the_gateway_which_leaves_the_files_as_they_a
 /// A commit after the cut makes the file long again, so only its content shows the truncation.
 #[tokio::test]
 async fn a_log_that_is_overwritten_in_place_ends_the_gateway() {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
-    let log = File::options()
-        .write(true)
-        .open(place.file("-wal"))
-        .unwrap();
+    let (place, mut serving) = Place::in_use().await;
+    let log = place.writable("-wal");
     log.write_all_at(&[0; 64], 0).unwrap();
     assert_ne!(place.post(&serving, "after").await, Some(200));
     assert_eq!(serving.died("overwritten").code(), Some(1));
@@ -181,17 +136,11 @@ async fn a_log_that_is_overwritten_in_place_ends_the_gateway() {
 #[tokio::test]
 async fn a_database_that_is_cut_off_ends_the_gateway_which_leaves_the_log_as_it_is() {
     for part in [0, 1] {
-        let place = Place::new();
-        let mut serving = place.start();
-        place.post_some(&serving).await;
-        // So that the file has content.
-        Connection::open(place.file(""))
-            .unwrap()
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
-            .unwrap();
+        let (place, mut serving) = Place::in_use().await;
+        place.move_log();
         assert_eq!(place.post(&serving, "other").await, Some(200));
         let log = fs::metadata(place.file("-wal")).unwrap().len();
-        let database = File::options().write(true).open(place.file("")).unwrap();
+        let database = place.writable("");
         let length = database.metadata().unwrap().len();
         database.set_len(length * part / 2).unwrap();
         assert_ne!(place.post(&serving, "after").await, Some(200), "{part}");

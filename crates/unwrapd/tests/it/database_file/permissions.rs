@@ -113,9 +113,7 @@ fn a_path_that_leads_to_no_file_is_reported_with_a_remedy() {
 /// A backup on a disk that is mounted read-only, or that belongs to root.
 #[tokio::test]
 async fn a_store_that_may_only_be_read_is_checked_and_copied() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     assert!(serving.terminate().0.success());
     mode(&place.file(""), 0o444);
     mode(place.folder.path(), 0o555);
@@ -136,9 +134,7 @@ async fn a_store_that_may_only_be_read_is_checked_and_copied() {
 /// The log cannot be read without an index, which only a user with write access can create.
 #[tokio::test]
 async fn an_unreadable_log_is_reported_with_the_user_who_may_read_it() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     // SIGKILL.
     drop(serving);
     fs::remove_file(place.file("-shm")).unwrap();

@@ -8,7 +8,7 @@ use openai_webhooks::EventType;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Place, SOME, elsewhere};
+use super::{Place, elsewhere};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client};
 
@@ -18,9 +18,7 @@ type Hand = fn(&Place);
 /// After the change nothing is acknowledged, the process ends, and everything that was acknowledged
 /// before can be restored.
 async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
+    let (place, mut serving) = Place::in_use().await;
     hand(&place);
     let answer = place.post(&serving, "after").await;
     assert_ne!(answer, Some(200), "{what}");
@@ -28,11 +26,7 @@ async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
     assert_eq!(status.code(), Some(1), "{what}");
 
     mend(&place);
-    let serving = place.start();
-    assert_eq!(place.post(&serving, "wh_0").await, Some(200), "{what}");
-    let (status, _) = serving.terminate();
-    assert!(status.success(), "{what}");
-    assert_eq!(place.kept(), SOME, "{what}");
+    place.starts_again_whole(what).await;
 }
 
 /// The saved file beside the others.

@@ -3,15 +3,12 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use unwrapd::crash::CrashPoint;
-use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::store::Attempt;
 
 use super::*;
-use crate::store_conformance::LEASE;
+use crate::store_conformance::{LEASE, attempt};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -140,7 +137,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         fill(&other, 1, Timestamp::now()).await;
         let refused = copy(&other, &target);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("an incomplete copy of another source"));
+        assert_told(&refused, "an incomplete copy of another source");
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
         // It is neither a source nor a store.
         target.configure(folder.path(), "http://127.0.0.1:9/");
@@ -151,34 +148,22 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             .output()
             .unwrap();
         assert_eq!(check.status.code(), Some(1), "{}", told(&check));
-        assert!(
-            told(&check).contains("an incomplete copy"),
-            "{}",
-            told(&check)
-        );
+        assert_told(&check, "an incomplete copy");
         let refused = copy(&target, &Home::file(&folder, "never.db"));
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
-        assert!(told(&refused).contains("an incomplete copy"));
+        assert_told(&refused, "an incomplete copy");
 
         // A gateway ran on the source in between.
         let store = source.open(&Bounds::default()).await;
         let now = Timestamp::now();
         let claimed = store.claim("app", Lane::Standard, now, LEASE, 1).await;
         let delivery = claimed.unwrap().deliveries.remove(0);
-        let attempt = Attempt {
-            delivery: delivery.id,
-            number: delivery.attempt,
-            ended_at: now,
-            took: Duration::ZERO,
-            answer: "HTTP 200".into(),
-            said: ResponseExcerpt::default(),
-            next: Next::Delivered,
-        };
+        let attempt = attempt(delivery.id, delivery.attempt, now, Next::Delivered);
         store.settle(attempt).await.unwrap();
         store.close().await;
         let refused = copy(&source, &target);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("has changed since (`delivery` has other content)"));
+        assert_told(&refused, "has changed since (`delivery` has other content)");
     }
 }
 

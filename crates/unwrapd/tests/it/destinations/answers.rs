@@ -11,9 +11,9 @@ use unwrapd::destinations::Kind;
 use unwrapd::destinations::http::HttpSettings;
 
 use super::{delivery, patient, sent};
+use crate::support::APP_SECRET;
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
-use crate::support::{APP_SECRET, Webhook, client};
 
 /// Delivers a message to a server that sends this head.
 async fn answered(head: String) -> Outcome {
@@ -107,14 +107,12 @@ async fn a_destination_that_fails_every_other_time_does_not_fill_the_log() {
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..2 * FAILURES {
         // Failed deliveries may be retried in between: one answer for each attempt.
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
         app.next().await;
     }
-    let webhook = Webhook::new("wh_last", EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    serving.receive("wh_last", EventType::BatchCompleted).await;
     for _ in 0..=FAILURES {
         app.next().await;
     }

@@ -20,7 +20,7 @@ use unwrapd::destinations::http::{CONNECTION_AGE_MAX, HttpDestination, HttpSetti
 use super::delivery;
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
-use crate::support::{APP_SECRET, PATIENCE, Webhook, client, loopback};
+use crate::support::{APP_SECRET, PATIENCE, address_of, client, loopback};
 
 /// A name that resolves to 127.0.0.1 until it is moved.
 struct Moving {
@@ -157,8 +157,7 @@ async fn counted(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_opens_new_connections_though_nothing_has_changed() {
     let mut app = Application::start([]).await;
-    let url: reqwest::Url = app.url.parse().unwrap();
-    let (address, connections) = counted(url.socket_addrs(|| None).unwrap()[0]).await;
+    let (address, connections) = counted(address_of(&app.url)).await;
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), &format!("http://{address}/webhook"));
     let mut serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "unwrapd=debug")]);
@@ -166,9 +165,9 @@ async fn a_reload_opens_new_connections_though_nothing_has_changed() {
     for expected in 1..=3 {
         for _ in 0..3 {
             number += 1;
-            let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-            let answer = webhook.request(&client(), &serving.url).send().await;
-            assert_eq!(answer.unwrap().status(), 200);
+            serving
+                .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+                .await;
             app.next().await;
             // Then its connection is free for the next one.
             tokio::task::block_in_place(|| serving.announced("delivered: HTTP 200"));

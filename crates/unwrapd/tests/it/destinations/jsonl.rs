@@ -14,7 +14,7 @@ use unwrapd::destinations::{DestinationSettings, Kind, build};
 use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};
-use crate::support::process::unwrapd;
+use crate::support::process::{unwrapd, write_destinations};
 use crate::support::{OPENAI_SECRET, TestGateway, Webhook, client};
 
 fn lines_to(path: &Path) -> DestinationSettings {
@@ -141,26 +141,13 @@ async fn a_line_that_cannot_be_written_is_a_failure_to_retry() {
 #[tokio::test]
 async fn stdout_takes_lines_too() {
     let folder = TempDir::new().unwrap();
-    let config = folder.path().join("unwrapd.toml");
-    let text = format!(
-        r#"
-        [server]
-        listen = "127.0.0.1:0"
-        [store]
-        url = "sqlite:{}/unwrapd.db"
-        [[endpoint]]
-        name = "production"
-        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
-        [[destination]]
-        name = "out"
-        jsonl = "-"
-        "#,
-        folder.path().display()
+    write_destinations(
+        folder.path(),
+        "[[destination]]\nname = \"out\"\njsonl = \"-\"",
     );
-    std::fs::write(&config, text).unwrap();
     let mut serving = unwrapd()
         .args(["serve", "--config"])
-        .arg(&config)
+        .arg(folder.path().join("unwrapd.toml"))
         .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -18,7 +18,7 @@ use crate::support::process::{
     Serving, checked, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tls_server::{authority, self_signed, serve, serve_pem, signed_by};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook};
 
 fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
     let path = folder.join(name);
@@ -253,8 +253,7 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
     );
     let mut serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "unwrapd=debug")]);
     let webhook = Webhook::with_payload("wh_1", "{}");
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
     tokio::task::block_in_place(|| {
         serving.announced("UnknownIssuer");
         write(folder.path(), "ca.pem", "nothing");

@@ -15,11 +15,10 @@ use crate::support::application::Application;
 use crate::support::process::{Serving, checked, destination_table, write_destinations};
 use crate::support::proxy::{ProxyRules, ProxyServer};
 use crate::support::tls_server::{authority, serve, signed_by};
-use crate::support::{APP_SECRET, Webhook, client};
+use crate::support::{APP_SECRET, address_of};
 
 fn address(app: &Application) -> SocketAddr {
-    let url: reqwest::Url = app.url.parse().unwrap();
-    url.socket_addrs(|| None).unwrap()[0]
+    address_of(&app.url)
 }
 
 fn through(proxy: &str, url: &str) -> HttpSettings {
@@ -178,9 +177,7 @@ async fn a_configured_password_reaches_the_proxy_and_no_log() {
     write_through(folder.path(), "http://app.invalid/webhook", &lines);
     let environment = [("UNWRAPD_LOG", "trace,unwrapd=trace")];
     let mut serving = Serving::start(folder.path(), &environment);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     tokio::task::block_in_place(|| serving.announced("delivered: HTTP 200"));
     let (_, log) = serving.terminate();
@@ -205,9 +202,7 @@ async fn the_environment_is_not_followed() {
     ];
     let environment = variables.map(|name| (name, nowhere));
     let serving = Serving::start(folder.path(), &environment);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 }
 

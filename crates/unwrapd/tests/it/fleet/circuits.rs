@@ -11,13 +11,13 @@ use tokio::time::{sleep, timeout};
 use unwrapd::config::DestinationSettings;
 use unwrapd::delivery::breaker::{FAILURES_MAX, PROBES_MAX};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
-use unwrapd::store::{Bounds, SharedCircuit, Store};
+use unwrapd::store::{Bounds, Fleet, SharedCircuit, Store};
 
-use super::{POLL, database, post, store_url, switch, two};
+use super::{POLL, database, post, stop_all, store_url, two};
 use crate::support::application::{Answer, Application};
 use crate::support::postgres;
 use crate::support::process::{Serving, write_config_on};
-use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+use crate::support::{PATIENCE, TestGateway, destination};
 
 /// Longer than the first back-offs.
 const LONG: Duration = Duration::from_secs(3600);
@@ -69,9 +69,7 @@ async fn a_circuit_opens_and_closes_at_both_gateways() {
     for _ in 0..FAILURES_MAX + 3 {
         assert_eq!(app.next().await.webhook_id(), "wh_1");
     }
-    for gateway in gateways {
-        gateway.stop().await;
-    }
+    stop_all(gateways).await;
     assert!(!app.has_more());
 }
 
@@ -81,11 +79,11 @@ async fn a_single_gateway_probes_for_all() {
     let mut app = Application::start(failures(10_000)).await;
     let gateways = two(&[soon_again("app", &app.url)]).await;
     // All of them wait, and are due when the destination is probed.
-    switch(&gateways[0], "pause").await;
+    gateways[0].switch_app("pause").await;
     for number in 0..MESSAGES {
         post(&gateways[number % 2], &format!("wh_{number}")).await;
     }
-    switch(&gateways[0], "resume").await;
+    gateways[0].switch_app("resume").await;
     for gateway in &gateways {
         until_shown(gateway, "open").await;
     }
@@ -97,9 +95,7 @@ async fn a_single_gateway_probes_for_all() {
     }
     let took = down_at.elapsed();
     assert!(took > Duration::from_secs(5), "{took:?}");
-    for gateway in gateways {
-        gateway.stop().await;
-    }
+    stop_all(gateways).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,9 +127,9 @@ async fn a_destination_with_a_new_url_is_tried_at_once() {
     write_config_on(folder.path(), &store, &app.url, "");
     let mut serving = Serving::start(folder.path(), &[]);
     for number in 0..FAILURES_MAX {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let request = webhook.request(&client(), &serving.url);
-        assert_eq!(request.send().await.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     serving.announced("down: ");
     // The back-off is longer than this test waits.
@@ -163,23 +159,17 @@ impl Two {
         Self { address, stores }
     }
 
+    fn fleet(&self, store: usize) -> &dyn Fleet {
+        self.stores[store].fleet().unwrap()
+    }
+
     async fn circuit(&self, store: usize) -> Option<SharedCircuit> {
-        self.stores[store]
-            .fleet()
-            .unwrap()
-            .circuits()
-            .await
-            .unwrap()
-            .pop()
+        self.fleet(store).circuits().await.unwrap().pop()
     }
 
     async fn asks(&self, store: usize) -> bool {
-        self.stores[store]
-            .fleet()
-            .unwrap()
-            .try_circuit("app", LONG)
-            .await
-            .unwrap();
+        let tried = self.fleet(store).try_circuit("app", LONG);
+        tried.await.unwrap();
         self.circuit(store).await.unwrap().is_ours_to_try
     }
 }
@@ -188,12 +178,8 @@ impl Two {
 async fn the_probe_of_a_dead_gateway_passes_to_another() {
     let two = Two::open().await;
     let wait = Duration::from_millis(200);
-    two.stores[0]
-        .fleet()
-        .unwrap()
-        .open_circuit("app", wait, true)
-        .await
-        .unwrap();
+    let opened = two.fleet(0).open_circuit("app", wait, true);
+    opened.await.unwrap();
     assert!(!two.asks(0).await, "it is left alone for a while");
     while two.circuit(1).await.unwrap().wait > Duration::ZERO {
         sleep(POLL).await;
@@ -201,12 +187,8 @@ async fn the_probe_of_a_dead_gateway_passes_to_another() {
     assert!(two.asks(0).await);
     assert!(!two.asks(1).await, "one of them probes");
     // A finding of the gateway without the probe has no effect.
-    two.stores[1]
-        .fleet()
-        .unwrap()
-        .open_circuit("app", wait, false)
-        .await
-        .unwrap();
+    let opened = two.fleet(1).open_circuit("app", wait, false);
+    opened.await.unwrap();
     assert!(two.circuit(0).await.unwrap().is_ours_to_try);
 
     let Two { address, stores } = two;
@@ -217,22 +199,18 @@ async fn the_probe_of_a_dead_gateway_passes_to_another() {
         "UPDATE {schema}.gateway SET heartbeat_at = heartbeat_at - interval '11 s'
          WHERE id = (SELECT prober FROM {schema}.circuit)"
     ));
+    let fleet = alive.fleet().unwrap();
     let wait = async {
         loop {
-            alive
-                .fleet()
-                .unwrap()
-                .try_circuit("app", LONG)
-                .await
-                .unwrap();
-            if alive.fleet().unwrap().circuits().await.unwrap()[0].is_ours_to_try {
+            fleet.try_circuit("app", LONG).await.unwrap();
+            if fleet.circuits().await.unwrap()[0].is_ours_to_try {
                 return;
             }
             sleep(POLL).await;
         }
     };
     timeout(PATIENCE, wait).await.unwrap();
-    alive.fleet().unwrap().close_circuit("app").await.unwrap();
-    assert_eq!(alive.fleet().unwrap().circuits().await.unwrap(), []);
+    fleet.close_circuit("app").await.unwrap();
+    assert_eq!(fleet.circuits().await.unwrap(), []);
     alive.close().await;
 }

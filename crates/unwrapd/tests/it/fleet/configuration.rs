@@ -1,19 +1,27 @@
 //! Gateways with different configurations report it.
 
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::store_url;
 use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, client, postgres};
+use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, ask, postgres};
 
 const URL: &str = "http://127.0.0.1:9/webhook";
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
 async fn readiness(serving: &Serving) -> String {
-    let answer = client().get(&serving.admin).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    answer.text().await.unwrap()
+    let (status, text) = serving.readyz().await;
+    assert_eq!(status, 200);
+    text
+}
+
+/// A folder with the configuration of a gateway on this store.
+fn configured(store: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    write_config_on(folder.path(), store, URL, "");
+    folder
 }
 
 fn reload(serving: &mut Serving) {
@@ -22,7 +30,7 @@ fn reload(serving: &mut Serving) {
 }
 
 fn listed(folder: &TempDir, serving: &Serving) -> String {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let output = unwrapd()
         .args(["gateways", "--admin", admin, "--config"])
         .arg(folder.path().join("none.toml"))
@@ -35,10 +43,7 @@ fn listed(folder: &TempDir, serving: &Serving) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_that_differ_report_the_difference_until_they_agree() {
     let store = store_url();
-    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    for folder in &folders {
-        write_config_on(folder.path(), &store, URL, "");
-    }
+    let folders = [configured(&store), configured(&store)];
     let mut one = Serving::start(folders[0].path(), &[]);
     let other_secret = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
     let mut other = Serving::start(folders[1].path(), &other_secret);
@@ -108,10 +113,7 @@ async fn gateways_that_differ_report_the_difference_until_they_agree() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     let store = store_url();
-    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    for folder in &folders {
-        write_config_on(folder.path(), &store, URL, "");
-    }
+    let folders = [configured(&store), configured(&store)];
     let config = folders[1].path().join("unwrapd.toml");
     let written = std::fs::read_to_string(&config).unwrap();
     std::fs::write(
@@ -121,15 +123,9 @@ async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     .unwrap();
     let with_app = Serving::start(folders[0].path(), &[]);
     let without = Serving::start(folders[1].path(), &[]);
-    let give_up = without
-        .admin
-        .replace("/readyz", "/api/v1/destinations/app/give-up");
     let give_up = async || {
-        let request = client().post(&give_up);
-        let request = request
-            .header("content-type", "application/json")
-            .body("{}");
-        request.send().await.unwrap().status()
+        let path = "destinations/app/give-up";
+        ask(&without.admin, path, &json!({})).await.0
     };
     let becomes = async |status: u16| {
         let deadline = std::time::Instant::now() + PATIENCE;

@@ -16,7 +16,7 @@ use unwrapd::store::{Bounds, DeliveryQueue as _, Lifecycle as _, Store as _};
 use super::{POLL, store_url};
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config_on};
-use crate::support::{PATIENCE, Webhook, client, postgres};
+use crate::support::{PATIENCE, client, postgres, until};
 
 const TAKEN_FOR_DEAD: &str = "the others treat it as dead";
 
@@ -48,42 +48,35 @@ impl Fleet {
 }
 
 async fn accept(serving: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    serving.receive(id, EventType::BatchCompleted).await;
 }
 
 async fn switch(serving: &Serving, verb: &str) {
-    let admin = serving.admin.trim_end_matches("/readyz");
-    let url = format!("{admin}/api/v1/destinations/app/{verb}");
+    let url = format!("{}/api/v1/destinations/app/{verb}", serving.admin);
     assert_eq!(client().post(url).send().await.unwrap().status(), 200);
 }
 
 /// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(serving: &Serving, gateways: usize) {
-    let admin = serving.admin.trim_end_matches("/readyz");
-    let url = format!("{admin}/api/v1/gateways");
-    let wait = async {
-        loop {
-            let answer = client().get(&url).send().await.unwrap();
-            let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-            let members = answer["gateways"].as_array().unwrap();
-            if members.len() == gateways && members.iter().all(|it| it["takes_part"] == true) {
-                return;
-            }
-            sleep(POLL).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap();
+    let url = format!("{}/api/v1/gateways", serving.admin);
+    until("they count", async || {
+        let answer = client().get(&url).send().await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let members = answer["gateways"].as_array().unwrap();
+        members.len() == gateways && members.iter().all(|it| it["takes_part"] == true)
+    })
+    .await;
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let wait = async {
-        while !is_so() {
-            sleep(POLL).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect(what);
+/// A gateway that runs on after it was taken for dead delivers the next webhook, and no other.
+async fn joins_again(mut frozen: Serving, other: Serving, mut app: Application, id: &str) {
+    frozen.said(TAKEN_FOR_DEAD);
+    counts(&other, 2).await;
+    accept(&frozen, id).await;
+    assert_eq!(app.next().await.webhook_id(), id);
+    frozen.terminate();
+    other.terminate();
+    assert!(!app.has_more());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +99,7 @@ async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fe
     again.sort();
     assert_eq!(again, ["wh_1", "wh_2"]);
     counts(&other, 1).await;
-    until("both settled", || {
+    until("both settled", async || {
         fleet.sql("SELECT count(*) FROM delivery WHERE state = 'delivered'") == "2"
     })
     .await;
@@ -115,13 +108,7 @@ async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fe
 
     frozen.signal(Signal::CONT);
     frozen.announced("the result of an attempt came too late");
-    frozen.said(TAKEN_FOR_DEAD);
-    counts(&other, 2).await;
-    accept(&frozen, "wh_3").await;
-    assert_eq!(app.next().await.webhook_id(), "wh_3");
-    frozen.terminate();
-    other.terminate();
-    assert!(!app.has_more());
+    joins_again(frozen, other, app, "wh_3").await;
     assert!(fleet.sql(settled).starts_with(&before));
 }
 
@@ -130,7 +117,7 @@ async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fe
 async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway() {
     let mut app = Application::start([]).await;
     let fleet = Fleet::of(&app);
-    let mut frozen = fleet.start();
+    let frozen = fleet.start();
     switch(&frozen, "pause").await;
     accept(&frozen, "wh_1").await;
 
@@ -147,10 +134,10 @@ async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway(
         "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
          WHERE NOT granted AND relation = '{schema}.delivery'::regclass AND query LIKE '%claim(%'"
     );
-    until("it claims", || fleet.sql(&claiming) != "0").await;
+    until("it claims", async || fleet.sql(&claiming) != "0").await;
     frozen.freeze();
     database.batch_execute("COMMIT").await.unwrap();
-    until("it has claimed", || {
+    until("it has claimed", async || {
         fleet.sql("SELECT count(*) FROM delivery WHERE gateway IS NOT NULL") == "1"
     })
     .await;
@@ -159,13 +146,7 @@ async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway(
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     counts(&other, 1).await;
     frozen.signal(Signal::CONT);
-    frozen.said(TAKEN_FOR_DEAD);
-    counts(&other, 2).await;
-    accept(&frozen, "wh_2").await;
-    assert_eq!(app.next().await.webhook_id(), "wh_2");
-    frozen.terminate();
-    other.terminate();
-    assert!(!app.has_more());
+    joins_again(frozen, other, app, "wh_2").await;
 }
 
 /// Before the others notice the missing heartbeats: the exclusive address shows that its owner has

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use unwrapd::config::{DestinationSettings, StoreUrl};
 
-use super::{counts, database, post as accept, two};
+use super::{counts, database, post as accept, stop_all, two};
 use crate::support::postgres::{self, Pooler};
 use crate::support::{PATIENCE, TestGateway, destination};
 
@@ -113,9 +113,7 @@ async fn gateways_together_have_no_more_attempts_under_way_than_the_limit() {
     app.answer(MESSAGES);
     app.until_answered(MESSAGES).await;
     assert_eq!(app.most(), 3);
-    for gateway in gateways {
-        gateway.stop().await;
-    }
+    stop_all(gateways).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,9 +126,7 @@ async fn a_single_slot_for_two_gateways_lets_one_deliver_for_both() {
     }
     app.until_answered(20).await;
     assert_eq!(app.most(), 1);
-    for gateway in gateways {
-        gateway.stop().await;
-    }
+    stop_all(gateways).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +196,5 @@ async fn gateways_together_stay_within_the_rate_of_a_destination() {
     // the time.
     let least = Duration::from_millis(2500);
     assert!(begun_at.elapsed() >= least, "{:?}", begun_at.elapsed());
-    for gateway in gateways {
-        gateway.stop().await;
-    }
+    stop_all(gateways).await;
 }

@@ -10,13 +10,13 @@ use super::POLL;
 use crate::support::postgres::Server;
 use crate::support::process::{Serving, unwrapd, write_config_on};
 use crate::support::relay::Relay;
-use crate::support::{PATIENCE, Webhook, client};
+use crate::support::{PATIENCE, Webhook};
 
 const NOWHERE: &str = "http://127.0.0.1:9/webhook";
 
 /// `unwrapd gateways`, run against this gateway.
 fn gateways(folder: &TempDir, serving: &Serving, output: &str) -> Output {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     unwrapd()
         .args(["gateways", "--output", output, "--admin", admin, "--config"])
         .arg(folder.path().join("none.toml"))
@@ -26,8 +26,7 @@ fn gateways(folder: &TempDir, serving: &Serving, output: &str) -> Output {
 
 async fn post(serving: &Serving, id: &str) -> u16 {
     let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    request.send().await.unwrap().status().as_u16()
+    serving.post(&webhook).await
 }
 
 /// No delivery is due and no webhook arrives, so no operation finds out by chance.

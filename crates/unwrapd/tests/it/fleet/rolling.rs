@@ -177,16 +177,10 @@ async fn a_gateway_that_is_to_stop_says_so_at_once_and_accepts_webhooks_for_a_wh
     let store = format!("sqlite:{}/unwrapd.db", place.folder.path().display());
     place.configure(&store, &app.url, 2, "");
     let mut serving = place.start();
-    let ready = async |serving: &Serving| {
-        let answer = client().get(&serving.admin).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    };
-    assert_eq!(ready(&serving).await, (200, "ok\n".into()));
+    assert_eq!(serving.readyz().await, (200, "ok\n".into()));
     serving.signal(Signal::TERM);
     serving.announced("stopping in 2 s");
-    assert_eq!(ready(&serving).await, (503, "stopping\n".into()));
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(serving.readyz().await, (503, "stopping\n".into()));
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     assert!(serving.died("drained").success());
 }

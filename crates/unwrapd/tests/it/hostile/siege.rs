@@ -55,8 +55,7 @@ impl Siege {
         let folder = TempDir::new().unwrap();
         write_server_config(folder.path(), server);
         let serving = Serving::start(folder.path(), &[]);
-        let url: reqwest::Url = serving.url.parse().unwrap();
-        let address = url.socket_addrs(|| None).unwrap()[0];
+        let address = serving.address();
         let (counter, accepted) = watch::channel(0);
         let (ended, _) = watch::channel(false);
         let cut_off = Arc::new(AtomicUsize::new(0));

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{ENDPOINT, check, serve_in, with_secrets};
 use crate::support::OPENAI_SECRET;
-use crate::support::process::{checked, unwrapd};
+use crate::support::process::{checked, told, unwrapd};
 
 /// Files with a secret in a wrong place, marked as in [`table`](super::table).
 const PLACES: [&str; 9] = [
@@ -74,7 +74,7 @@ fn a_command_repeats_no_secret_that_stands_where_its_configuration_has_a_path() 
             .arg(&file)
             .output()
             .unwrap();
-        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let told = told(&output);
         assert_eq!(output.status.code(), Some(2), "{line}: {told}");
         assert!(!told.contains("hunter2"), "{line}: {told}");
         assert!(told.contains("unwrapd.toml:"), "{line}: {told}");
@@ -138,7 +138,7 @@ fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
             .args(arguments)
             .output()
             .unwrap();
-        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let told = told(&output);
         assert!(!output.status.success(), "{arguments:?}: {told}");
         assert!(!told.contains("hunter2"), "{arguments:?}: {told}");
     }

@@ -16,7 +16,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::postgres::Server;
 use crate::support::process::{Serving, write_config_on};
 use crate::support::wall_clock::WallClock;
-use crate::support::{PATIENCE, Webhook, client};
+use crate::support::{PATIENCE, client};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -30,13 +30,11 @@ fn start(folder: &Path) -> Serving {
 }
 
 async fn post(gateway: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &gateway.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200, "{id}");
+    gateway.receive(id, EventType::BatchCompleted).await;
 }
 
 async fn get(gateway: &Serving, path: &str) -> String {
-    let url = gateway.admin.replace("/readyz", path);
+    let url = format!("{}{path}", gateway.admin);
     let answer = client().get(url).send().await.unwrap();
     answer.text().await.unwrap()
 }
@@ -44,8 +42,10 @@ async fn get(gateway: &Serving, path: &str) -> String {
 async fn doubts(gateways: &[Serving], is_in_doubt: bool) {
     let deadline = Instant::now() + PATIENCE;
     for gateway in gateways {
-        while get(gateway, "/readyz")
+        while gateway
+            .readyz()
             .await
+            .1
             .contains("the clock of the database")
             != is_in_doubt
         {

@@ -49,12 +49,8 @@ impl Flood {
 
     /// Waits until this many more are acknowledged.
     async fn goes_on(&self, more: usize) {
-        let until = self.count() + more;
-        let deadline = Instant::now() + PATIENCE;
-        while self.count() < until {
-            assert!(Instant::now() < deadline, "it does not recover");
-            sleep(Duration::from_millis(5)).await;
-        }
+        let aim = self.count() + more;
+        until("it recovers", async || self.count() >= aim).await;
     }
 
     async fn end(mut self) -> Vec<String> {
@@ -162,15 +158,7 @@ async fn settlements_over_connections_that_are_cut_count_once() {
         settled.spawn(async move {
             sleep(Duration::from_millis(5 * number as u64)).await;
             loop {
-                let attempt = unwrapd::store::Attempt {
-                    delivery: delivery.id,
-                    number: 1,
-                    ended_at: at(1),
-                    took: Duration::from_millis(5),
-                    answer: "HTTP 200".into(),
-                    said: unwrapd::delivery::response_excerpt::ResponseExcerpt::default(),
-                    next: Next::Delivered,
-                };
+                let attempt = attempt(delivery.id, 1, at(1), Next::Delivered);
                 if let Ok(settled) = store.settle(attempt).await {
                     return settled;
                 }

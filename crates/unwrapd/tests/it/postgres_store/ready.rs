@@ -138,17 +138,14 @@ async fn requests_that_wait_for_the_quarantine_delay_no_claim() {
     let table = format!("'{}.quarantine'::regclass::oid", schema_of(&place));
     let locks =
         format!("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {table}");
-    let until = async |more: &str| {
-        let deadline = Instant::now() + PATIENCE;
-        while server::shared().sql(&format!("{locks} {more}")) == "0" {
-            assert!(Instant::now() < deadline, "{more}");
-            sleep(Duration::from_millis(10)).await;
-        }
+    let there_is = async |more: &str| {
+        let sql = format!("{locks} {more}");
+        until(more, async || server::shared().sql(&sql) != "0").await;
     };
     let taking =
         format!("BEGIN; SELECT pg_advisory_xact_lock({table}::bigint); SELECT pg_sleep(4); COMMIT");
     let held = tokio::task::spawn_blocking(move || server::shared().sql(&taking));
-    until("AND granted").await;
+    there_is("AND granted").await;
     let mut waiting = JoinSet::new();
     for _ in 0..8 {
         let store = Arc::clone(&store);
@@ -165,7 +162,7 @@ async fn requests_that_wait_for_the_quarantine_delay_no_claim() {
             store.quarantine(quarantined).await
         });
     }
-    until("AND NOT granted").await;
+    there_is("AND NOT granted").await;
     claim(&store, 0).await;
     assert!(!held.is_finished(), "the claim waited for the quarantine");
     held.await.unwrap();

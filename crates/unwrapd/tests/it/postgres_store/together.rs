@@ -144,11 +144,7 @@ async fn copies_at_two_stores_are_new_once() {
         copies.spawn(async move { accept(&store, &format!("wh_{id}"), 0).await });
     }
     let answers = copies.join_all().await;
-    let new = answers
-        .iter()
-        .filter(|answer| **answer == Accepted::New)
-        .count();
-    assert_eq!(new, 10);
+    assert_eq!(new_among(&answers), 10);
     assert_eq!(stores[0].tally().await.pending, 10);
 }
 
@@ -165,11 +161,7 @@ async fn many_copies_at_two_stores_at_once_are_each_new_at_one() {
         }
     }
     let answers = copies.join_all().await;
-    let new = answers
-        .iter()
-        .filter(|answer| **answer == Accepted::New)
-        .count();
-    assert_eq!((new, answers.len()), (IDS, 2 * IDS));
+    assert_eq!((new_among(&answers), answers.len()), (IDS, 2 * IDS));
     assert_eq!(stores[0].tally().await.pending, IDS as u64);
 }
 

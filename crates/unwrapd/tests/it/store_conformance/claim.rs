@@ -106,9 +106,7 @@ pub(super) async fn a_released_delivery_is_due_again_under_the_same_number(
 }
 
 async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn ModelledPlace) {
-    let store = place.open().await;
-    accept(&store, "wh_1", 0).await;
-    let late = claim(&store, 0).await.deliveries.remove(0);
+    let (store, late) = leased(place).await;
     let current = claim(&store, 60).await.deliveries.remove(0);
     store.release(vec![Lease::from(&late)]).await.unwrap();
     assert_eq!(claim(&store, 61).await.deliveries, []);
@@ -120,9 +118,7 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn ModelledPlace
 
 /// A caller that gets no answer to a release repeats it.
 async fn a_repeated_release_takes_nothing_from_a_later_claim(place: &dyn ModelledPlace) {
-    let store = place.open().await;
-    accept(&store, "wh_1", 0).await;
-    let first = claim(&store, 0).await.deliveries.remove(0);
+    let (store, first) = leased(place).await;
     store.release(vec![Lease::from(&first)]).await.unwrap();
     let second = claim(&store, 0).await.deliveries.remove(0);
     assert_eq!((second.id, second.attempt), (first.id, first.attempt));

@@ -21,14 +21,12 @@ pub(super) async fn messages_past_the_retention_are_pruned_unless_they_wait(plac
         .claim("app", Lane::Standard, at(0), LEASE, 3)
         .await
         .unwrap();
-    for (delivery, next) in
-        claimed
-            .deliveries
-            .iter()
-            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(7) }])
-    {
-        settle(&store, delivery.id, 1, next).await;
-    }
+    settle_each(
+        &store,
+        &claimed,
+        [Next::Delivered, Next::Dead, Next::Retry { due_at: at(7) }],
+    )
+    .await;
     let to_audit = vec!["audit".into()];
     store
         .accept(message("wh_young", at(2 * DAY)), to_audit)
@@ -59,15 +57,7 @@ async fn the_retention_of_a_message_counts_from_its_last_settlement(place: &dyn 
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 40 * DAY).await.deliveries.remove(0);
-    let attempt = Attempt {
-        delivery: delivery.id,
-        number: 1,
-        ended_at: at(40 * DAY),
-        took: Duration::ZERO,
-        answer: "HTTP 410".into(),
-        said: ResponseExcerpt::default(),
-        next: Next::Dead,
-    };
+    let attempt = attempt(delivery.id, 1, at(40 * DAY), Next::Dead);
     store.settle(attempt).await.unwrap();
     assert_eq!(prune(&store, 69 * DAY).await, 0);
     assert_eq!(prune(&store, 71 * DAY).await, 1);

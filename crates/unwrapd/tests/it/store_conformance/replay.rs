@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
@@ -13,7 +12,7 @@ use unwrapd::store::replay::{
 };
 use unwrapd::store::{Bounds, MessagePage, Page, Settled, Store, StoreError};
 
-use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
+use super::{Attempt, LEASE, Place, PostgresPlace, SqlitePlace, at, attempt, message};
 use crate::support::tally::Counted as _;
 
 every_store!(;
@@ -75,14 +74,9 @@ pub(super) async fn settle_all(
             .unwrap();
         settled += claimed.deliveries.len();
         for delivery in claimed.deliveries {
-            let attempt = super::Attempt {
-                delivery: delivery.id,
-                number: delivery.attempt,
-                ended_at: at(second),
-                took: std::time::Duration::from_millis(5),
+            let attempt = Attempt {
                 answer: "HTTP 500".into(),
-                said: ResponseExcerpt::default(),
-                next,
+                ..attempt(delivery.id, delivery.attempt, at(second), next)
             };
             assert_eq!(store.settle(attempt).await.unwrap(), Settled::Settled);
         }

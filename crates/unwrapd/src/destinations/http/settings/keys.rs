@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::{HttpSettings, ProxySettings};
 use crate::destinations::http::Authorities;
 use crate::settings_file::{
-    Keys, Location, Mistake, Mistakes, SecretSource, http_url, looks_secret, webhooks, within,
+    Key, Keys, Location, Mistake, Mistakes, SecretSource, http_url, looks_secret, webhooks,
 };
 
 /// Longest wait for a connection. A server that needs longer does not answer.
@@ -20,15 +20,15 @@ const SECRETS_MAX: usize = 3;
 
 #[derive(Default, Deserialize)]
 pub(crate) struct HttpKeys {
-    url: Option<Spanned<String>>,
-    secret: Option<Spanned<SecretSource>>,
-    secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
-    connect_timeout_seconds: Option<Spanned<u64>>,
-    allow_private: Option<Spanned<bool>>,
-    ca: Option<Spanned<PathBuf>>,
-    proxy: Option<Spanned<String>>,
-    proxy_user: Option<Spanned<String>>,
-    proxy_password: Option<Spanned<SecretSource>>,
+    url: Key<String>,
+    secret: Key<SecretSource>,
+    secrets: Key<Vec<Spanned<SecretSource>>>,
+    connect_timeout_seconds: Key<u64>,
+    allow_private: Key<bool>,
+    ca: Key<PathBuf>,
+    proxy: Key<String>,
+    proxy_user: Key<String>,
+    proxy_password: Key<SecretSource>,
 }
 
 impl Keys for HttpKeys {
@@ -62,12 +62,11 @@ impl HttpKeys {
                 webhooks.flatten()
             }
         };
-        let connect_timeout = mistakes.keep(within(
+        let connect_timeout = mistakes.keep_number(
             "connect_timeout_seconds",
             self.connect_timeout_seconds,
-            1,
-            CONNECT_TIMEOUT_SECONDS_MAX,
-        ));
+            1..=CONNECT_TIMEOUT_SECONDS_MAX,
+        );
         let authorities = self.ca.and_then(|file| mistakes.keep(authorities(&file)));
         let proxied = self.proxy.as_ref().map(Spanned::span);
         let proxy = ProxySettings::of(self.proxy, self.proxy_user, self.proxy_password);
@@ -88,9 +87,7 @@ impl HttpKeys {
         Ok(Some(HttpSettings {
             authorities,
             proxy,
-            connect_timeout: connect_timeout
-                .flatten()
-                .map_or(defaults.connect_timeout, Duration::from_secs),
+            connect_timeout: connect_timeout.map_or(defaults.connect_timeout, Duration::from_secs),
             allow_private: self.allow_private.is_some_and(Spanned::into_inner),
             ..defaults
         }))

@@ -6,7 +6,7 @@ use reqwest::Url;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use crate::settings_file::{Mistake, SecretSource, checked_url};
+use crate::settings_file::{Key, Mistake, SecretSource, checked_url};
 
 const URL_WITH_USER: &str = "a URL is shown and logged, so it must not have a user or a password: \
     write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
@@ -24,9 +24,9 @@ pub struct ProxySettings {
 impl ProxySettings {
     /// The proxy that `proxy`, `proxy_user` and `proxy_password` describe.
     pub(super) fn of(
-        proxy: Option<Spanned<String>>,
-        user: Option<Spanned<String>>,
-        password: Option<Spanned<SecretSource>>,
+        proxy: Key<String>,
+        user: Key<String>,
+        password: Key<SecretSource>,
     ) -> Result<Option<Self>, Mistake> {
         let Some(proxy) = proxy else {
             return match span(user.as_ref()).or(span(password.as_ref())) {
