@@ -23,7 +23,8 @@ pub enum CopyError {
     },
     /// Another copy works on the target, or did until now.
     #[error(
-        "{0} was changed during the copy, perhaps by another copy: wait until that has ended, then run this command again to compare the stores"
+        "{0} was changed during the copy, perhaps by another copy: wait until that has ended, then \
+         run this command again to compare the stores"
     )]
     Overtaken(String),
     /// The copy was refused because it would do harm.

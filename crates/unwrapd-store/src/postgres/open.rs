@@ -52,7 +52,8 @@ impl PostgresStore {
         let Connected { link, does, .. } = connected;
         if does.logs_values {
             tracing::warn!(
-                "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` on the server"
+                "the database may write slow statements with their payloads into its own log: set \
+                 `log_parameter_max_length = 0` on the server"
             );
         }
         let membership = Membership::new(clock.clone())?;
@@ -75,7 +76,8 @@ impl PostgresStore {
         });
         if let Err(failure) = shared.capacity.count(&shared.pool).await {
             tracing::warn!(
-                "cannot count the waiting deliveries, so `undelivered_max` has no effect until the next count: {failure:?}"
+                "cannot count the waiting deliveries, so `undelivered_max` has no effect until the \
+                 next count: {failure:?}"
             );
         }
         // A gateway without peers gets all limits at once. If this heartbeat fails, a later one

@@ -57,7 +57,9 @@ impl SqliteStore {
         let mut connection = schema::connect(&mut files)?;
         if was_left {
             tracing::info!(
-                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading when it ended. All acknowledged webhooks are present"
+                "the last process left its log beside the store: it was killed, it crashed, the \
+                 power failed, or another program was reading when it ended. All acknowledged \
+                 webhooks are present"
             );
         }
         let problem = |error: rusqlite::Error| store_error(&error);

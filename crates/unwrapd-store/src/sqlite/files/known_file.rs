@@ -112,6 +112,8 @@ pub(crate) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), Str
     }
     let place = path.display();
     Err(format!(
-        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -samefile {place} lists them), and make copies with `unwrapd db backup`"
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; \
+         remove the other names (find / -samefile {place} lists them), and make copies with \
+         `unwrapd db backup`"
     ))
 }

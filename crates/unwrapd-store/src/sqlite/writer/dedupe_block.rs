@@ -40,7 +40,8 @@ impl Tail {
 /// Selects the messages from this number on, for [`Tail::read`].
 pub(super) fn messages_from(first_seq: i64) -> String {
     format!(
-        "SELECT seq, endpoint, webhook_id, received_at FROM message WHERE seq >= {first_seq} ORDER BY seq"
+        "SELECT seq, endpoint, webhook_id, received_at FROM message WHERE seq >= {first_seq} ORDER \
+         BY seq"
     )
 }
 
@@ -116,7 +117,8 @@ pub(crate) fn old_block(
 ) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
-            "SELECT first_seq FROM dedupe_block WHERE newest_at < ? AND first_seq < (SELECT max(first_seq) FROM dedupe_block) ORDER BY first_seq LIMIT 1",
+            "SELECT first_seq FROM dedupe_block WHERE newest_at < ? AND first_seq < (SELECT \
+             max(first_seq) FROM dedupe_block) ORDER BY first_seq LIMIT 1",
         )?
         .query_row(params![horizon.as_millisecond()], |row| row.get(0))
         .optional()

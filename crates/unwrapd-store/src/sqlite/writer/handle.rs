@@ -179,7 +179,9 @@ fn join(writer: WriterThread) {
                 let until = *stuck_until.get_or_insert_with(|| Instant::now() + CLOSE_STUCK_MAX);
                 if Instant::now() >= until {
                     tracing::error!(
-                        "the disk of the store does not answer, so the store was not closed; acknowledged webhooks are in its files, and deliveries under way are retried after the next start"
+                        "the disk of the store does not answer, so the store was not closed; \
+                         acknowledged webhooks are in its files, and deliveries under way are \
+                         retried after the next start"
                     );
                     return;
                 }
