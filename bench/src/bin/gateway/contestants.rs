@@ -21,7 +21,7 @@ pub struct Installed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Contestant {
     Bare,
     Unwrapd,
     FastApi,
@@ -33,18 +33,7 @@ pub enum Who {
     FastApiPostgres,
 }
 
-impl Who {
-    /// Those that have no server for their database.
-    pub const ALONE: [Self; 7] = [
-        Self::Bare,
-        Self::Unwrapd,
-        Self::FastApiSqlite,
-        Self::ExpressSqlite,
-        Self::FastApi,
-        Self::Express,
-        Self::Fastify,
-    ];
-
+impl Contestant {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare axum",
@@ -67,7 +56,7 @@ impl Who {
         let database = folder.file("peer.db").display().to_string();
         let command = match self {
             Self::Bare => bare()?,
-            Self::Unwrapd => return Gateway::receiving().start(installed, folder),
+            Self::Unwrapd => return Gateway::new().start(installed, folder),
             Self::FastApi => python(sdks, "fastapi_app.py", None),
             Self::FastApiSqlite => python(sdks, "fastapi_app.py", Some(&database)),
             Self::Express => node(sdks, "express_app.cjs", None),
@@ -75,13 +64,13 @@ impl Who {
             Self::Fastify => node(sdks, "fastify_app.cjs", None),
             Self::UnwrapdPostgres => {
                 let server = Postgres::start(folder)?;
-                let gateway = Gateway::receiving().keeping_in(&server.url("unwrapd"));
-                return Ok(gateway.start(installed, folder)?.on(server));
+                let gateway = Gateway::new().with_store(&server.url("unwrapd"));
+                return Ok(gateway.start(installed, folder)?.with_database(server));
             }
             Self::FastApiPostgres => {
                 let server = Postgres::start(folder)?;
                 let command = python(sdks, "fastapi_postgres_app.py", Some(&server.url("public")));
-                return Ok(Process::start(self.name(), &command, "/webhook")?.on(server));
+                return Ok(Process::start(self.name(), &command, "/webhook")?.with_database(server));
             }
         };
         Process::start(self.name(), &command, "/webhook")
@@ -133,13 +122,13 @@ pub const ENDPOINT: &str = "bench";
 
 impl Gateway {
     /// It stores, and delivers nothing.
-    pub fn receiving() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// There, and not in an SQLite database in its folder.
     #[must_use]
-    pub fn keeping_in(mut self, url: &str) -> Self {
+    pub fn with_store(mut self, url: &str) -> Self {
         self.store = Some(url.to_owned());
         self
     }
@@ -153,9 +142,9 @@ impl Gateway {
 
     /// It delivers everything there too. Further lines of its table may follow.
     #[must_use]
-    pub fn and(mut self, name: &str, url: &str, more: &str) -> Self {
+    pub fn with_destination(mut self, name: &str, url: &str, settings: &str) -> Self {
         self.destinations += &format!(
-            "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{more}\n"
+            "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{settings}\n"
         );
         self
     }

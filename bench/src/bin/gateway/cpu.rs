@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 /// What this process has had.
-pub fn of(pid: u32) -> anyhow::Result<Duration> {
+pub fn used_by(pid: u32) -> anyhow::Result<Duration> {
     Ok(time(Stat::read(Path::new(&format!("/proc/{pid}")))?.own))
 }
 
 /// What it and its children have had, also those that have ended.
-pub fn of_family(pid: u32) -> anyhow::Result<Duration> {
+pub fn used_by_family(pid: u32) -> anyhow::Result<Duration> {
     let mut ticks = 0;
     for process in Path::new("/proc").read_dir()? {
         let process = process?;

@@ -14,7 +14,7 @@ const BLOCK: [u8; 4096] = [7; 4096];
 const BLOCKS: u64 = 64;
 const CALLS: u64 = 500;
 /// About what the gateway's writer does between two commits at half of its load.
-const REST: Duration = Duration::from_micros(200);
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// The median of many calls, one after the other.
 pub fn fdatasync(folder: &Folder) -> anyhow::Result<Duration> {
@@ -32,7 +32,7 @@ pub fn fdatasync_until(folder: &Folder, is_over: &AtomicBool) -> anyhow::Result<
     let mut times = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
         times.push(file.write_and_sync(times.len() as u64)?);
-        std::thread::sleep(REST);
+        std::thread::sleep(PAUSE);
     }
     Ok(percentile(&times, 0.5))
 }

@@ -22,8 +22,8 @@ use crate::webhook::{Ids, Kind, OpenAi, SECRET};
 /// Well within the time that messages and their ids are stored.
 const AGE_MAX: Duration = Duration::from_secs(2 * 24 * 3600);
 /// Messages on their way into the store at once: enough for the largest commits.
-const UNDER_WAY: usize = 512;
-const TOLD_EVERY: u64 = 250_000;
+const CONCURRENT_ACCEPTS: usize = 512;
+const PROGRESS_EVERY: u64 = 250_000;
 
 /// What a database holds.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ pub struct Content {
 }
 
 /// The database itself, filled if need be. What is done to it stays.
-pub fn kept(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> {
+pub fn cached(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> {
     let Content {
         messages,
         ids,
@@ -45,22 +45,33 @@ pub fn kept(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> 
     let name = format!("{schema}-{messages}-{ids:?}-{}", due_to.unwrap_or("kept"));
     let folder = installed.work.join("filled").join(name);
     let database = folder.join(DATABASE);
-    let is_whole = folder.join("whole");
-    let is_fresh = || Some(is_whole.metadata().ok()?.modified().ok()?.elapsed().ok()? < AGE_MAX);
+    let complete_marker = folder.join("whole");
+    let is_fresh = || {
+        Some(
+            complete_marker
+                .metadata()
+                .ok()?
+                .modified()
+                .ok()?
+                .elapsed()
+                .ok()?
+                < AGE_MAX,
+        )
+    };
     if is_fresh() != Some(true) {
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;
         tokio::runtime::Runtime::new()?.block_on(fill(open(&database)?, content))?;
-        File::create(is_whole)?;
+        File::create(complete_marker)?;
     }
     Ok(database)
 }
 
 /// A copy in a folder of its own, ready to be started on.
 pub fn copied(installed: &Installed, content: Content) -> anyhow::Result<Folder> {
-    let original = kept(installed, content)?;
+    let original = cached(installed, content)?;
     let folder = Folder::new(&installed.work)?;
     let copy = folder.file(DATABASE);
     std::fs::copy(&original, &copy).context("there is no room for a copy of a full database")?;
@@ -99,7 +110,7 @@ pub async fn fill(store: Arc<dyn Store>, content: Content) -> anyhow::Result<()>
     eprintln!("  filling a database with {messages} messages, ids {ids:?}");
     let next = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
-    for _ in 0..UNDER_WAY {
+    for _ in 0..CONCURRENT_ACCEPTS {
         let (store, next) = (Arc::clone(&store), Arc::clone(&next));
         senders.spawn(async move {
             let mut openai = OpenAi::new(ids, Kind::Response);
@@ -109,7 +120,7 @@ pub async fn fill(store: Arc<dyn Store>, content: Content) -> anyhow::Result<()>
                 if number >= messages {
                     return anyhow::Ok(());
                 }
-                if number > 0 && number % TOLD_EVERY == 0 {
+                if number > 0 && number % PROGRESS_EVERY == 0 {
                     eprintln!("  {number}");
                 }
                 let message = message(&mut openai, &webhooks)?;

@@ -8,13 +8,13 @@ use memchr::memmem;
 const BYTES_MAX: usize = 64 * 1024;
 
 /// Where the parts of a message end that is whole.
-pub struct Whole {
+pub struct MessageEnds {
     pub head: usize,
     pub body: usize,
 }
 
 /// The first message in `buffer`, or `None` while some of it is missing.
-pub fn whole(buffer: &[u8]) -> anyhow::Result<Option<Whole>> {
+pub fn first_message(buffer: &[u8]) -> anyhow::Result<Option<MessageEnds>> {
     if buffer.len() > BYTES_MAX {
         bail!("a message of HTTP is larger than {BYTES_MAX} bytes");
     }
@@ -22,7 +22,7 @@ pub fn whole(buffer: &[u8]) -> anyhow::Result<Option<Whole>> {
         return Ok(None);
     };
     let body = head + content_length(&buffer[..head])?;
-    Ok((buffer.len() >= body).then_some(Whole { head, body }))
+    Ok((buffer.len() >= body).then_some(MessageEnds { head, body }))
 }
 
 pub fn status(answer: &[u8]) -> anyhow::Result<u16> {

@@ -22,7 +22,7 @@ pub const CONNECTIONS: usize = 64;
 /// How long to wait before a refused webhook is sent once more.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait for the last answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Load {
     openai: OpenAi,
@@ -51,11 +51,11 @@ pub struct Answers {
 }
 
 #[derive(Clone, Copy)]
-enum RateLimiter {
+enum Arrivals {
     /// As fast as the answers come.
-    Closed,
+    ClosedLoop,
     /// Each in its time, whatever became of those before.
-    Open { a_second: f64 },
+    OpenLoop { rate: f64 },
 }
 
 impl Load {
@@ -96,22 +96,22 @@ impl Load {
     }
 
     /// Closed loop: the next webhook goes out when an answer comes in.
-    pub fn flood(&mut self, time: Duration) -> anyhow::Result<Answers> {
-        self.run(RateLimiter::Closed, time)
+    pub fn closed_loop(&mut self, time: Duration) -> anyhow::Result<Answers> {
+        self.run(Arrivals::ClosedLoop, time)
     }
 
     /// Open loop: so many a second. Latencies count from the time a webhook should have been sent.
-    pub fn pace(&mut self, a_second: f64, time: Duration) -> anyhow::Result<Answers> {
-        self.run(RateLimiter::Open { a_second }, time)
+    pub fn open_loop(&mut self, rate: f64, time: Duration) -> anyhow::Result<Answers> {
+        self.run(Arrivals::OpenLoop { rate }, time)
     }
 
     /// One webhook, accepted.
     pub fn one(&mut self) -> anyhow::Result<()> {
         // A second one would be due when the time is over.
-        self.pace(1.0, Duration::from_secs(1)).map(drop)
+        self.open_loop(1.0, Duration::from_secs(1)).map(drop)
     }
 
-    fn run(&mut self, pace: RateLimiter, time: Duration) -> anyhow::Result<Answers> {
+    fn run(&mut self, arrivals: Arrivals, time: Duration) -> anyhow::Result<Answers> {
         let start = Instant::now();
         let end = start + time;
         let mut answers = Answers::default();
@@ -120,7 +120,7 @@ impl Load {
         loop {
             let now = Instant::now();
             let due = loop {
-                let due = pace.due(start, sent, now);
+                let due = arrivals.due(start, sent, now);
                 if due > now || due >= end || !self.has_room()? {
                     break due;
                 }
@@ -132,8 +132,8 @@ impl Load {
             if is_over && self.free.len() == self.connections.len() {
                 break;
             }
-            if now > end + PATIENCE {
-                bail!("answers are still missing {PATIENCE:?} after the end");
+            if now > end + TIMEOUT {
+                bail!("answers are still missing {TIMEOUT:?} after the end");
             }
             let wait = self.wait(now, (!is_over).then_some(due));
             match epoll::wait(&self.poll, spare_capacity(&mut events), Some(&wait)) {
@@ -157,7 +157,7 @@ impl Load {
             .into_iter()
             .chain(again)
             .min()
-            .map_or(PATIENCE, |at| at.saturating_duration_since(now));
+            .map_or(TIMEOUT, |at| at.saturating_duration_since(now));
         Timespec::try_from(wait).expect("seconds, not centuries")
     }
 
@@ -196,9 +196,9 @@ impl Load {
 
     fn read(&mut self, index: usize, end: Instant, answers: &mut Answers) -> anyhow::Result<()> {
         let connection = &mut self.connections[index];
-        let whole = match connection.read()? {
-            Read::Whole(whole) => whole,
-            Read::Part => return Ok(()),
+        let ends = match connection.read()? {
+            Read::Complete(ends) => ends,
+            Read::Incomplete => return Ok(()),
             Read::Closed => {
                 self.connections[index] = self.connect(index)?;
                 return Ok(());
@@ -219,7 +219,7 @@ impl Load {
                 self.refused.push_back((now + REFUSED_PAUSE, index));
             }
             status => {
-                let body = String::from_utf8_lossy(&connection.answer[whole.head..whole.body]);
+                let body = String::from_utf8_lossy(&connection.answer[ends.head..ends.body]);
                 bail!("a webhook was answered with {status}: {body}");
             }
         }
@@ -227,12 +227,12 @@ impl Load {
     }
 }
 
-impl RateLimiter {
+impl Arrivals {
     /// When the next webhook is due, after so many.
     fn due(self, start: Instant, sent: u32, now: Instant) -> Instant {
         match self {
-            Self::Closed => now,
-            Self::Open { a_second } => start + Duration::from_secs_f64(f64::from(sent) / a_second),
+            Self::ClosedLoop => now,
+            Self::OpenLoop { rate } => start + Duration::from_secs_f64(f64::from(sent) / rate),
         }
     }
 }

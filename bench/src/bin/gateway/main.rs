@@ -6,6 +6,7 @@
 
 mod bare;
 mod contestants;
+mod cost;
 mod cpu;
 mod disk;
 mod filled;
@@ -17,7 +18,6 @@ mod process;
 mod report;
 mod scenario;
 mod sink;
-mod spent;
 mod statistics;
 mod webhook;
 
@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use contestants::Installed;
 use report::Report;
 use scenario::{Scale, Scenario};
-use sink::Manner;
+use sink::SinkBehaviour;
 use webhook::Ids;
 
 #[derive(Parser)]
@@ -104,10 +104,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let has_passed = match arguments.role {
         Some(Role::Bare) => bare::serve().map(|()| true),
-        Some(Role::Sink { hang: true, .. }) => sink::serve(Manner::Hung).map(|()| true),
+        Some(Role::Sink { hang: true, .. }) => sink::serve(SinkBehaviour::Hung).map(|()| true),
         Some(Role::Sink { delay_ms, .. }) => {
-            let slow = |delay| Manner::Slow(Duration::from_millis(delay));
-            sink::serve(delay_ms.map_or(Manner::Prompt, slow)).map(|()| true)
+            let slow = |delay| SinkBehaviour::Slow(Duration::from_millis(delay));
+            sink::serve(delay_ms.map_or(SinkBehaviour::Prompt, slow)).map(|()| true)
         }
         None => measure(&arguments.measure),
     };

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cpu;
 use crate::folder::Folder;
-use crate::process::with_us;
+use crate::process::with_death_signal;
 
 /// Where Debian puts the programs of its versions.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -23,7 +23,7 @@ const SETTINGS: [&str; 4] = [
     "min_wal_size=1GB",
     "unix_socket_directories=",
 ];
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Postgres {
     server: Child,
@@ -36,7 +36,7 @@ impl Postgres {
         let owner = Owner::find()?;
         let data = folder.file("postgres");
         std::fs::create_dir(&data)?;
-        owner.give(&data)?;
+        owner.make_private(&data)?;
         let mut initdb = Command::new(program("initdb")?);
         initdb
             .args(["--username=bench", "--auth=trust", "--encoding=UTF8"])
@@ -59,7 +59,7 @@ impl Postgres {
         }
         let log = folder.file("postgres.log");
         let server = owner
-            .command(&with_us(&command, "QUIT"))
+            .command(&with_death_signal(&command, "QUIT"))
             .stdout(File::create(&log)?)
             .stderr(File::create(&log)?)
             .spawn()?;
@@ -80,7 +80,7 @@ impl Postgres {
     /// What it has had of the processors.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         // What it was started with has become it.
-        cpu::of_family(self.server.id())
+        cpu::used_by_family(self.server.id())
     }
 
     /// Transactions that have written something, this one among them.
@@ -98,7 +98,7 @@ impl Postgres {
     }
 
     fn wait_until_ready(&self, log: &Path) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let is_ready = program("pg_isready")?;
         loop {
             let asked = Command::new(&is_ready)
@@ -145,14 +145,14 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
 
 /// Who runs it: the superuser may not.
 enum Owner {
-    We,
+    CurrentUser,
     Postgres { user: u32, group: u32 },
 }
 
 impl Owner {
     fn find() -> anyhow::Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self::We);
+            return Ok(Self::CurrentUser);
         }
         let users = std::fs::read_to_string("/etc/passwd")?;
         let fields = users
@@ -170,7 +170,7 @@ impl Owner {
         })
     }
 
-    fn give(&self, folder: &Path) -> anyhow::Result<()> {
+    fn make_private(&self, folder: &Path) -> anyhow::Result<()> {
         if let Self::Postgres { user, group } = self {
             std::os::unix::fs::chown(folder, Some(*user), Some(*group))?;
         }
@@ -181,7 +181,7 @@ impl Owner {
     /// The same, as this user.
     fn command(&self, command: &Command) -> Command {
         let mut owned = match self {
-            Self::We => Command::new("env"),
+            Self::CurrentUser => Command::new("env"),
             Self::Postgres { user, group } => {
                 let mut setpriv = Command::new("setpriv");
                 setpriv

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::postgres::Postgres;
 
 /// How long a server may take to listen, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Lines that are shown when it goes wrong.
 const LOG_LINES: usize = 20;
 
@@ -33,16 +33,16 @@ impl Process {
     /// path.
     pub fn start(name: &str, command: &Command, path: &str) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
-        let mut with_us = with_us(command, "KILL");
-        with_us
+        let mut command = with_death_signal(command, "KILL");
+        command
             .env("NO_COLOR", "1")
             .stdout(writer.try_clone()?)
             .stderr(writer);
-        let child = with_us
+        let child = command
             .spawn()
             .with_context(|| format!("{name} cannot be started with setpriv"))?;
         // It holds the writing end, and the log would never end.
-        drop(with_us);
+        drop(command);
         let (log, url) = read_log(reader, path.to_owned());
         let mut process = Self {
             name: name.to_owned(),
@@ -51,7 +51,7 @@ impl Process {
             log,
             database: None,
         };
-        let Ok(url) = url.recv_timeout(PATIENCE) else {
+        let Ok(url) = url.recv_timeout(TIMEOUT) else {
             bail!("{name} does not start:\n{}", process.last_lines());
         };
         process.url = url;
@@ -60,7 +60,7 @@ impl Process {
 
     /// The server it has its database on, which nobody else uses.
     #[must_use]
-    pub fn on(mut self, database: Postgres) -> Self {
+    pub fn with_database(mut self, database: Postgres) -> Self {
         self.database = Some(database);
         self
     }
@@ -96,7 +96,7 @@ impl Process {
     pub fn stop(mut self) -> anyhow::Result<()> {
         let pid = Pid::from_raw(self.child.id().try_into()?).context("a process has a number")?;
         kill_process(pid, Signal::TERM)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 bail!("{} does not stop:\n{}", self.name, self.last_lines());
@@ -113,9 +113,9 @@ impl Process {
 }
 
 /// The same, and it gets that signal if we end: else nobody would end it after we are killed.
-pub fn with_us(command: &Command, signal: &str) -> Command {
-    let mut with_us = Command::new("setpriv");
-    with_us
+pub fn with_death_signal(command: &Command, signal: &str) -> Command {
+    let mut setpriv = Command::new("setpriv");
+    setpriv
         .args(["--pdeathsig", signal, "--"])
         .arg(command.get_program())
         .args(command.get_args())
@@ -124,7 +124,7 @@ pub fn with_us(command: &Command, signal: &str) -> Command {
                 .get_envs()
                 .filter_map(|(key, value)| Some((key, value?))),
         );
-    with_us
+    setpriv
 }
 
 impl Drop for Process {
@@ -138,18 +138,18 @@ impl Drop for Process {
 /// Keeps reading, so that the server never waits for us; tells the first URL with that path.
 fn read_log(pipe: std::io::PipeReader, path: String) -> (Log, Receiver<String>) {
     let log = Log::default();
-    let (tell, url) = channel();
+    let (sender, url) = channel();
     let lines = Arc::clone(&log);
     std::thread::spawn(move || {
-        let mut tell = Some(tell);
+        let mut sender = Some(sender);
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let mut words = line.split_whitespace();
             let url = words.find(|word| word.starts_with("http://") && word.ends_with(&path));
             if let Some(url) = url
-                && let Some(tell) = tell.take()
+                && let Some(sender) = sender.take()
             {
                 // Nobody waits any more if it took too long.
-                let _ = tell.send(url.to_owned());
+                let _ = sender.send(url.to_owned());
             }
             let mut lines = lines.lock().expect("nobody panics with it");
             if lines.len() == LOG_LINES {

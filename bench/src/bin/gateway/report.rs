@@ -16,60 +16,66 @@ pub struct Report {
 }
 
 struct Verdict {
-    what: String,
+    label: String,
     value: f64,
     unit: &'static str,
     gate: Option<Gate>,
-    is_binding: bool,
+    is_enforced: bool,
 }
 
 impl Report {
     /// A number that is shown.
-    pub fn fact(&mut self, what: impl Into<String>, value: impl Display) {
-        self.facts.push((what.into(), value.to_string()));
+    pub fn fact(&mut self, label: impl Into<String>, value: impl Display) {
+        self.facts.push((label.into(), value.to_string()));
     }
 
     /// A number that is shown beside those with gates.
-    pub fn ratio(&mut self, what: impl Into<String>, value: f64) {
+    pub fn ratio(&mut self, label: impl Into<String>, value: f64) {
         self.verdicts.push(Verdict {
-            what: what.into(),
+            label: label.into(),
             value,
             unit: "",
             gate: None,
-            is_binding: false,
+            is_enforced: false,
         });
     }
 
     /// A number with a gate.
-    pub fn gate(&mut self, what: impl Into<String>, value: f64, unit: &'static str, gate: Gate) {
+    pub fn gate(&mut self, label: impl Into<String>, value: f64, unit: &'static str, gate: Gate) {
         self.verdicts.push(Verdict {
-            what: what.into(),
+            label: label.into(),
             value,
             unit,
             gate: Some(gate),
-            is_binding: true,
+            is_enforced: true,
         });
     }
 
     /// A number that ought to pass, and fails nothing: it differs too much from run to run.
-    pub fn wish(&mut self, what: impl Into<String>, value: f64, unit: &'static str, gate: Gate) {
+    pub fn unenforced_gate(
+        &mut self,
+        label: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        gate: Gate,
+    ) {
         self.verdicts.push(Verdict {
-            what: what.into(),
+            label: label.into(),
             value,
             unit,
             gate: Some(gate),
-            is_binding: false,
+            is_enforced: false,
         });
     }
 
     /// Prints both tables, and says whether every gate was passed. Without `judged`, numbers are
     /// too small to be held against gates.
-    pub fn print(&self, judged: bool) -> bool {
+    pub fn print(&self, enforce_gates: bool) -> bool {
         if !self.facts.is_empty() {
             println!("| measured | |");
             println!("|---|--:|");
-            for (what, value) in &self.facts {
-                println!("| {what} | {value} |");
+            for (label, value) in &self.facts {
+                println!("| {label} | {value} |");
             }
             println!();
         }
@@ -77,10 +83,10 @@ impl Report {
         println!("|---|--:|---|");
         let mut has_passed = true;
         for verdict in &self.verdicts {
-            println!("{}", verdict.line(judged));
-            has_passed &= verdict.has_passed() || !verdict.is_binding;
+            println!("{}", verdict.line(enforce_gates));
+            has_passed &= verdict.has_passed() || !verdict.is_enforced;
         }
-        has_passed || !judged
+        has_passed || !enforce_gates
     }
 }
 
@@ -93,25 +99,25 @@ impl Verdict {
         }
     }
 
-    fn line(&self, judged: bool) -> String {
+    fn line(&self, enforce_gates: bool) -> String {
         let Self {
-            what, value, unit, ..
+            label, value, unit, ..
         } = self;
         let value = short(*value);
         match self.gate {
-            None => format!("| {what} | {value}{unit} | |"),
+            None => format!("| {label} | {value}{unit} | |"),
             Some(gate) => {
                 let (sign, bound, aim) = match gate {
                     Gate::AtLeast(bound, aim) => ("≥", bound, aim),
                     Gate::AtMost(bound, aim) => ("≤", bound, aim),
                 };
-                let verdict = match (judged, self.has_passed(), self.is_binding) {
+                let verdict = match (enforce_gates, self.has_passed(), self.is_enforced) {
                     (false, ..) => "",
                     (true, true, _) => "PASS",
                     (true, false, true) => "FAIL",
                     (true, false, false) => "missed, no gate",
                 };
-                format!("| {what} | {value} {sign} {bound}{unit} ({aim}) | {verdict} |")
+                format!("| {label} | {value} {sign} {bound}{unit} ({aim}) | {verdict} |")
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::contestants::{Installed, Who};
+use crate::contestants::{Contestant, Installed};
 use crate::folder::Folder;
 use crate::load::Load;
 use crate::report::Report;
@@ -91,32 +91,41 @@ impl Scale {
 }
 
 impl Scenario {
-    pub fn run(self, with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    pub fn run(
+        self,
+        installed: &Installed,
+        scale: &Scale,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Receive => receive::run(with, scale, report),
-            Self::Deliver => deliver::run(with, scale, report),
-            Self::HalfLoad => half_load::run(with, scale, report),
-            Self::Stored => stored::run(with, scale, report),
-            Self::Calls => calls::run(with, scale, report),
-            Self::Memory => memory::run(with, scale, report),
-            Self::Start => start::run(with, scale, report),
-            Self::Neighbour => neighbour::run(with, scale, report),
-            Self::PgReceive => pg_receive::run(with, scale, report),
-            Self::PgDeliver => deliver::run_on_postgres(with, scale, report),
-            Self::PgTwo => pg_two::run(with, scale, report),
-            Self::PgClaims => pg_claims::run(with, scale, report),
+            Self::Receive => receive::run(installed, scale, report),
+            Self::Deliver => deliver::run(installed, scale, report),
+            Self::HalfLoad => half_load::run(installed, scale, report),
+            Self::Stored => stored::run(installed, scale, report),
+            Self::Calls => calls::run(installed, scale, report),
+            Self::Memory => memory::run(installed, scale, report),
+            Self::Start => start::run(installed, scale, report),
+            Self::Neighbour => neighbour::run(installed, scale, report),
+            Self::PgReceive => pg_receive::run(installed, scale, report),
+            Self::PgDeliver => deliver::run_on_postgres(installed, scale, report),
+            Self::PgTwo => pg_two::run(installed, scale, report),
+            Self::PgClaims => pg_claims::run(installed, scale, report),
         }
     }
 }
 
 /// What a fresh contestant answers a second when it is flooded.
-fn flooded(with: &Installed, scale: &Scale, who: Who) -> anyhow::Result<f64> {
-    let folder = Folder::new(&with.work)?;
-    let server = who.start(with, &folder)?;
+fn closed_loop_rate(
+    installed: &Installed,
+    scale: &Scale,
+    contestant: Contestant,
+) -> anyhow::Result<f64> {
+    let folder = Folder::new(&installed.work)?;
+    let server = contestant.start(installed, &folder)?;
     let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    load.flood(scale.warm_up)?;
-    let answers = load.flood(scale.time)?;
-    eprintln!("  {}: {:.0}/s", who.name(), answers.rate);
+    load.closed_loop(scale.warm_up)?;
+    let answers = load.closed_loop(scale.time)?;
+    eprintln!("  {}: {:.0}/s", contestant.name(), answers.rate);
     Ok(answers.rate)
 }
 

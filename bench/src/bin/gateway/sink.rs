@@ -18,11 +18,11 @@ use crate::webhook::Kind;
 pub use server::serve;
 
 /// How long deliveries may take to come when no more are sent.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How the application behaves.
 #[derive(Clone, Copy)]
-pub enum Manner {
+pub enum SinkBehaviour {
     /// Answers at once.
     Prompt,
     /// Answers after so long.
@@ -38,15 +38,15 @@ pub struct Sink {
 }
 
 impl Sink {
-    pub fn start(manner: Manner) -> anyhow::Result<Self> {
+    pub fn start(behaviour: SinkBehaviour) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("sink");
-        match manner {
-            Manner::Prompt => {}
-            Manner::Slow(delay) => {
+        match behaviour {
+            SinkBehaviour::Prompt => {}
+            SinkBehaviour::Slow(delay) => {
                 command.args(["--delay-ms", &delay.as_millis().to_string()]);
             }
-            Manner::Hung => {
+            SinkBehaviour::Hung => {
                 command.arg("--hang");
             }
         }
@@ -61,13 +61,13 @@ impl Sink {
 
     /// Deliveries that arrived.
     pub fn count(&mut self) -> anyhow::Result<u64> {
-        let text = self.ask("count")?;
+        let text = self.query("count")?;
         Ok(str::from_utf8(&text)?.parse()?)
     }
 
     /// How long each delivery of that kind took from OpenAI to here, since this was asked last.
     pub fn latencies(&mut self, kind: Kind) -> anyhow::Result<Vec<Duration>> {
-        let microseconds = self.ask(server::name(kind))?;
+        let microseconds = self.query(server::name(kind))?;
         let each = microseconds.chunks_exact(4).map(|bytes| {
             let bytes = bytes.try_into().expect("four of them");
             Duration::from_micros(u32::from_le_bytes(bytes).into())
@@ -77,7 +77,7 @@ impl Sink {
 
     /// The same, once there are so many.
     pub fn wait_for(&mut self, kind: Kind, count: usize) -> anyhow::Result<Vec<Duration>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut latencies = self.latencies(kind)?;
         while latencies.len() < count {
             ensure!(
@@ -91,16 +91,16 @@ impl Sink {
         Ok(latencies)
     }
 
-    fn ask(&mut self, what: &str) -> anyhow::Result<Vec<u8>> {
-        write!(self.control, "GET /{what} HTTP/1.1\r\n\r\n")?;
+    fn query(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        write!(self.control, "GET /{path} HTTP/1.1\r\n\r\n")?;
         let mut answer = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = self.control.read(&mut buffer)?;
             ensure!(count > 0, "the sink is gone");
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(whole) = http::whole(&answer).context("the sink answers oddly")? {
-                return Ok(answer[whole.head..whole.body].to_vec());
+            if let Some(ends) = http::first_message(&answer).context("the sink answers oddly")? {
+                return Ok(answer[ends.head..ends.body].to_vec());
             }
         }
     }

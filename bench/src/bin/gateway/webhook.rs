@@ -106,17 +106,17 @@ impl OpenAi {
 }
 
 /// What the receiver of an event sees: its kind, and how long it took since it was sent.
-pub fn seen(body: &[u8]) -> Option<(Kind, Duration)> {
+pub fn kind_and_latency(body: &[u8]) -> Option<(Kind, Duration)> {
     let digits = body.get(BODY_START.len()..BODY_START.len() + SENT_AT_DIGITS)?;
     let sent_at = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    let took = since_1970().saturating_sub(Duration::from_nanos(sent_at));
+    let latency = since_1970().saturating_sub(Duration::from_nanos(sent_at));
     let start = &body[..body.len().min(TYPE_BYTES_MAX)];
     let kind = if memchr::memmem::find(start, b"call.incoming").is_some() {
         Kind::Call
     } else {
         Kind::Response
     };
-    Some((kind, took))
+    Some((kind, latency))
 }
 
 fn since_1970() -> Duration {

@@ -15,7 +15,7 @@ use crate::sdk::Sdk;
 use crate::walk::Walk;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum ContestantId {
     Sha256,
     SerdeJsonWalk,
     OursVerify,
@@ -28,7 +28,7 @@ pub enum Who {
 }
 
 pub struct Contestant {
-    pub who: Who,
+    pub id: ContestantId,
     pub run: Box<Run>,
     /// A process needs more time at a stretch than a function, to outweigh what it costs to switch
     /// to it.
@@ -45,30 +45,30 @@ pub fn in_rust() -> Vec<Contestant> {
     let standard = standardwebhooks::Webhook::new(SECRET).expect("a valid secret");
     vec![
         sha256(),
-        function(Who::SerdeJsonWalk, |request| {
+        function(ContestantId::SerdeJsonWalk, |request| {
             let text = std::str::from_utf8(request.body.as_bytes()).expect("UTF-8");
             black_box(serde_json::from_str::<Walk>(text).expect("JSON"));
         }),
-        function(Who::OursVerify, move |request| {
+        function(ContestantId::OursVerify, move |request| {
             let verified = ours.verify_signature_at(&request.body, &request.headers, request.now);
             black_box(verified.expect("authentic"));
         }),
-        function(Who::Ours, move |request| {
+        function(ContestantId::Ours, move |request| {
             black_box(unwrap(&ours_too, request));
         }),
-        function(Who::AsyncOpenai, |request| {
+        function(ContestantId::AsyncOpenai, |request| {
             black_box(async_openai(request));
         }),
-        function(Who::Svix, move |request| {
+        function(ContestantId::Svix, move |request| {
             svix.verify(request.body.as_bytes(), &request.headers)
                 .expect("authentic");
-            black_box(ObviousEvent::read(request));
+            black_box(NaiveEvent::read(request));
         }),
-        function(Who::StandardWebhooks, move |request| {
+        function(ContestantId::StandardWebhooks, move |request| {
             standard
                 .verify(request.body.as_bytes(), &request.headers)
                 .expect("authentic");
-            black_box(ObviousEvent::read(request));
+            black_box(NaiveEvent::read(request));
         }),
     ]
 }
@@ -76,7 +76,7 @@ pub fn in_rust() -> Vec<Contestant> {
 impl From<Sdk> for Contestant {
     fn from(mut sdk: Sdk) -> Self {
         Self {
-            who: sdk.who,
+            id: sdk.id,
             run: Box::new(move |request, calls| sdk.nanoseconds_a_call(request, calls)),
             seconds_a_round: 0.020,
         }
@@ -118,7 +118,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 #[expect(dead_code, reason = "parsed and dropped")]
-enum ObviousEvent {
+enum NaiveEvent {
     #[serde(rename = "response.completed")]
     ResponseCompleted {
         id: String,
@@ -156,7 +156,7 @@ struct SipHeader {
     value: String,
 }
 
-impl ObviousEvent {
+impl NaiveEvent {
     fn read(request: &Request) -> Self {
         serde_json::from_slice(request.body.as_bytes()).expect("an event")
     }
@@ -180,13 +180,13 @@ fn sha256() -> Contestant {
             black_box(&state);
             nanoseconds_a_block * request.sha256_blocks() as f64
         }),
-        ..function(Who::Sha256, |_| {})
+        ..function(ContestantId::Sha256, |_| {})
     }
 }
 
-fn function(who: Who, call: impl Fn(&Request) + 'static) -> Contestant {
+fn function(id: ContestantId, call: impl Fn(&Request) + 'static) -> Contestant {
     Contestant {
-        who,
+        id,
         run: Box::new(move |request, calls| {
             let start = Instant::now();
             for _ in 0..calls {

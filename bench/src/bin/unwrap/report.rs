@@ -1,6 +1,6 @@
 //! The table, and the gates it has to pass.
 
-use crate::contestants::Who;
+use crate::contestants::ContestantId;
 use crate::rounds::Times;
 
 enum Gate {
@@ -9,18 +9,42 @@ enum Gate {
 }
 
 /// How many times longer the first takes than the second.
-const RATIOS: [(Who, Who, Gate); 7] = [
-    (Who::OursVerify, Who::Sha256, Gate::AtMost([2.4, 1.7, 1.08])),
-    (Who::Ours, Who::Sha256, Gate::AtMost([4.0, 4.2, 3.0])),
-    (Who::AsyncOpenai, Who::Ours, Gate::AtLeast([2.0, 2.1, 2.2])),
-    (Who::Svix, Who::Ours, Gate::AtLeast([3.8, 3.8, 4.2])),
+const RATIOS: [(ContestantId, ContestantId, Gate); 7] = [
     (
-        Who::StandardWebhooks,
-        Who::Ours,
+        ContestantId::OursVerify,
+        ContestantId::Sha256,
+        Gate::AtMost([2.4, 1.7, 1.08]),
+    ),
+    (
+        ContestantId::Ours,
+        ContestantId::Sha256,
+        Gate::AtMost([4.0, 4.2, 3.0]),
+    ),
+    (
+        ContestantId::AsyncOpenai,
+        ContestantId::Ours,
+        Gate::AtLeast([2.0, 2.1, 2.2]),
+    ),
+    (
+        ContestantId::Svix,
+        ContestantId::Ours,
         Gate::AtLeast([3.8, 3.8, 4.2]),
     ),
-    (Who::Node, Who::Ours, Gate::AtLeast([50.0, 30.0, 4.5])),
-    (Who::Python, Who::Ours, Gate::AtLeast([50.0, 35.0, 14.0])),
+    (
+        ContestantId::StandardWebhooks,
+        ContestantId::Ours,
+        Gate::AtLeast([3.8, 3.8, 4.2]),
+    ),
+    (
+        ContestantId::Node,
+        ContestantId::Ours,
+        Gate::AtLeast([50.0, 30.0, 4.5]),
+    ),
+    (
+        ContestantId::Python,
+        ContestantId::Ours,
+        Gate::AtLeast([50.0, 35.0, 14.0]),
+    ),
 ];
 
 const ALLOCATIONS: Gate = Gate::AtMost([2.0, 5.0, 5.0]);
@@ -33,32 +57,32 @@ pub fn print(times: &[Times], allocations: [f64; 3]) -> bool {
         let [small, medium, large] = times.medians();
         println!(
             "| {} | {small:.0} | {medium:.0} | {large:.0} |",
-            name(times.who)
+            name(times.id)
         );
     }
 
     println!();
     println!("| with its gate | small | medium | large | |");
     println!("|---|--:|--:|--:|---|");
-    let of = |who| {
-        let is_asked = |times: &&Times| times.who == who;
+    let of = |id| {
+        let is_asked = |times: &&Times| times.id == id;
         times.iter().find(is_asked).expect("all were measured")
     };
     let mut has_passed = true;
     for (slow, fast, gate) in RATIOS {
-        let what = format!("{} / {}", name(slow), name(fast));
-        has_passed &= judge(&what, of(slow).ratios_to(of(fast)), gate);
+        let label = format!("{} / {}", name(slow), name(fast));
+        has_passed &= judge(&label, of(slow).ratios_to(of(fast)), gate);
     }
     has_passed & judge("openai-webhooks: allocations", allocations, ALLOCATIONS)
 }
 
-fn judge(what: &str, measured: [f64; 3], gate: Gate) -> bool {
+fn judge(label: &str, measured: [f64; 3], gate: Gate) -> bool {
     let (sign, bounds) = match gate {
         Gate::AtMost(bounds) => ("≤", bounds),
         Gate::AtLeast(bounds) => ("≥", bounds),
     };
     let mut has_passed = true;
-    print!("| {what} |");
+    print!("| {label} |");
     for (value, bound) in measured.into_iter().zip(bounds) {
         has_passed &= match gate {
             Gate::AtMost(_) => value <= bound,
@@ -70,16 +94,16 @@ fn judge(what: &str, measured: [f64; 3], gate: Gate) -> bool {
     has_passed
 }
 
-fn name(who: Who) -> &'static str {
-    match who {
-        Who::Sha256 => "SHA-256 alone",
-        Who::SerdeJsonWalk => "serde_json alone, keeping nothing",
-        Who::OursVerify => "openai-webhooks, verify only",
-        Who::Ours => "openai-webhooks",
-        Who::AsyncOpenai => "async-openai 0.43.0",
-        Who::Svix => "svix 2.9.1 + serde_json",
-        Who::StandardWebhooks => "standardwebhooks 1.0.1 + serde_json",
-        Who::Node => "openai 7.59.0 for Node",
-        Who::Python => "openai 3.57.0 for Python",
+fn name(id: ContestantId) -> &'static str {
+    match id {
+        ContestantId::Sha256 => "SHA-256 alone",
+        ContestantId::SerdeJsonWalk => "serde_json alone, keeping nothing",
+        ContestantId::OursVerify => "openai-webhooks, verify only",
+        ContestantId::Ours => "openai-webhooks",
+        ContestantId::AsyncOpenai => "async-openai 0.43.0",
+        ContestantId::Svix => "svix 2.9.1 + serde_json",
+        ContestantId::StandardWebhooks => "standardwebhooks 1.0.1 + serde_json",
+        ContestantId::Node => "openai 7.59.0 for Node",
+        ContestantId::Python => "openai 3.57.0 for Python",
     }
 }

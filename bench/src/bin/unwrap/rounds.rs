@@ -1,6 +1,6 @@
 //! Lets the contestants take turns.
 
-use crate::contestants::{Contestant, Who};
+use crate::contestants::{Contestant, ContestantId};
 use crate::request::Request;
 
 const SIZES: usize = crate::request::SIZES.len();
@@ -10,7 +10,7 @@ const WARM_UP_ROUNDS: usize = 10;
 
 /// Nanoseconds a call of one contestant: a list for each size, an item for each round.
 pub struct Times {
-    pub who: Who,
+    pub id: ContestantId,
     rounds: [Vec<f64>; SIZES],
 }
 
@@ -41,7 +41,7 @@ pub fn run(
     let mut times: Vec<Times> = contestants
         .iter()
         .map(|contestant| Times {
-            who: contestant.who,
+            id: contestant.id,
             rounds: Default::default(),
         })
         .collect();

@@ -6,13 +6,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Map, json};
 
-use crate::contestants::Who;
+use crate::contestants::ContestantId;
 use crate::request::{Request, SECRET};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
 pub struct Sdk {
-    pub who: Who,
+    pub id: ContestantId,
     process: Child,
     rounds: ChildStdin,
     results: BufReader<ChildStdout>,
@@ -26,19 +26,19 @@ impl Sdk {
         node.arg(format!("{SCRIPTS}/unwrap.cjs"))
             .env("NODE_PATH", installed.join("node/node_modules"));
         vec![
-            Self::start(Who::Python, python),
-            Self::start(Who::Node, node),
+            Self::start(ContestantId::Python, python),
+            Self::start(ContestantId::Node, node),
         ]
     }
 
-    fn start(who: Who, mut command: Command) -> Self {
+    fn start(id: ContestantId, mut command: Command) -> Self {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{who:?} does not start: {error}"));
+            .unwrap_or_else(|error| panic!("{id:?} does not start: {error}"));
         Self {
-            who,
+            id,
             rounds: process.stdin.take().expect("piped"),
             results: BufReader::new(process.stdout.take().expect("piped")),
             process,
@@ -65,7 +65,7 @@ impl Sdk {
         result
             .trim()
             .parse()
-            .unwrap_or_else(|_| panic!("{:?} failed, see above", self.who))
+            .unwrap_or_else(|_| panic!("{:?} failed, see above", self.id))
     }
 }
 

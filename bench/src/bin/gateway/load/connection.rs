@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::http::{self, Whole};
+use crate::http::{self, MessageEnds};
 
 pub struct Connection {
     pub socket: TcpStream,
@@ -20,8 +20,8 @@ pub struct Connection {
 
 /// What came in.
 pub enum Read {
-    Whole(Whole),
-    Part,
+    Complete(MessageEnds),
+    Incomplete,
     /// The server closed the connection while nothing was under way, as it may.
     Closed,
 }
@@ -59,12 +59,12 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error).context("an answer broke off"),
         }
-        Ok(match http::whole(&self.answer)? {
-            Some(whole) => {
+        Ok(match http::first_message(&self.answer)? {
+            Some(ends) => {
                 self.is_answered = true;
-                Read::Whole(whole)
+                Read::Complete(ends)
             }
-            None => Read::Part,
+            None => Read::Incomplete,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::contestants::{Gateway, Installed};
 use crate::filled::{self, Content};
 use crate::load::Load;
 use crate::report::{Gate, Report};
-use crate::sink::{Manner, Sink};
+use crate::sink::{Sink, SinkBehaviour};
 use crate::statistics::{median, percentile};
 use crate::webhook::{Ids, Kind, OpenAi};
 
@@ -19,10 +19,10 @@ const CONCURRENCY: u64 = 16;
 const CALLS_A_SECOND: f64 = 25.0;
 /// How much longer calls come than others are measured: they are few, and it is the worst of them
 /// that counts.
-const TIMES: u32 = 2;
+const TIME_FACTOR: u32 = 2;
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let time = scale.time * TIMES;
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let time = scale.time * TIME_FACTOR;
     // What is delivered meanwhile comes on top, so that the backlog is there until the end.
     let deliveries_a_second = CONCURRENCY as f64 / DELAY.as_secs_f64();
     let delivered_max = (deliveries_a_second * (time + scale.warm_up * 2).as_secs_f64()) as u64;
@@ -34,16 +34,16 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     };
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     for _ in 0..scale.rounds {
-        let folder = filled::copied(with, content)?;
-        let mut sink = Sink::start(Manner::Slow(DELAY))?;
-        let more = format!("concurrency = {CONCURRENCY}");
-        let gateway = Gateway::receiving().and("app", sink.url(), &more);
-        let gateway = gateway.start(with, &folder)?;
+        let folder = filled::copied(installed, content)?;
+        let mut sink = Sink::start(SinkBehaviour::Slow(DELAY))?;
+        let settings = format!("concurrency = {CONCURRENCY}");
+        let gateway = Gateway::new().with_destination("app", sink.url(), &settings);
+        let gateway = gateway.start(installed, &folder)?;
         let mut load = Load::new(gateway.url(), OpenAi::new(Ids::LedByTime, Kind::Call))?;
-        let warm_up = load.pace(CALLS_A_SECOND, scale.warm_up)?;
+        let warm_up = load.open_loop(CALLS_A_SECOND, scale.warm_up)?;
         sink.wait_for(Kind::Call, warm_up.latencies.len())?;
 
-        let answers = load.pace(CALLS_A_SECOND, time)?;
+        let answers = load.open_loop(CALLS_A_SECOND, time)?;
         let waiting = backlog.saturating_sub(sink.latencies(Kind::Response)?.len() as u64);
         let latencies = sink.wait_for(Kind::Call, answers.latencies.len())?;
         ensure!(

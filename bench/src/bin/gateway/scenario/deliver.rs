@@ -7,15 +7,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Scale, flooded};
-use crate::contestants::{Gateway, Installed, Who};
+use super::{Scale, closed_loop_rate};
+use crate::contestants::{Contestant, Gateway, Installed};
+use crate::cost::{Cost, Usage};
 use crate::folder::Folder;
 use crate::load::Load;
 use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::report::{Gate, Report};
-use crate::sink::{Manner, Sink};
-use crate::spent::{Price, Spent};
+use crate::sink::{Sink, SinkBehaviour};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Kind, OpenAi};
 
@@ -23,7 +23,7 @@ use crate::webhook::{Kind, OpenAi};
 const BACKLOG_SECONDS_MAX: f64 = 2.0;
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// How long the rest may take to be delivered when no more comes.
-const REST_PATIENCE: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Round {
     delivered_a_second: f64,
@@ -34,35 +34,44 @@ struct Round {
     refused: u64,
     undelivered: u64,
     /// On PostgreSQL.
-    price: Option<Price>,
+    cost: Option<Cost>,
 }
 
 /// In SQLite.
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let in_sqlite = |folder: &Folder, sink: &Sink| {
-        let gateway = Gateway::receiving().and("app", sink.url(), "");
-        gateway.start(with, folder)
+        let gateway = Gateway::new().with_destination("app", sink.url(), "");
+        gateway.start(installed, folder)
     };
     let gate = Gate::AtLeast(0.15, 0.25);
-    measure(with, scale, report, ("", gate), in_sqlite)
+    measure(installed, scale, report, ("", gate), in_sqlite)
 }
 
 /// In PostgreSQL.
-pub fn run_on_postgres(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run_on_postgres(
+    installed: &Installed,
+    scale: &Scale,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let in_postgres = |folder: &Folder, sink: &Sink| {
         let server = Postgres::start(folder)?;
-        let gateway =
-            Gateway::receiving()
-                .keeping_in(&server.url("unwrapd"))
-                .and("app", sink.url(), "");
-        Ok(gateway.start(with, folder)?.on(server))
+        let gateway = Gateway::new()
+            .with_store(&server.url("unwrapd"))
+            .with_destination("app", sink.url(), "");
+        Ok(gateway.start(installed, folder)?.with_database(server))
     };
     let gate = Gate::AtLeast(0.10, 0.20);
-    measure(with, scale, report, ("PostgreSQL: ", gate), in_postgres)
+    measure(
+        installed,
+        scale,
+        report,
+        ("PostgreSQL: ", gate),
+        in_postgres,
+    )
 }
 
 fn measure(
-    with: &Installed,
+    installed: &Installed,
     scale: &Scale,
     report: &mut Report,
     (name, gate): (&str, Gate),
@@ -71,9 +80,9 @@ fn measure(
     let mut bare = Vec::new();
     let mut rounds = Vec::new();
     for _ in 0..scale.rounds {
-        bare.push(flooded(with, scale, Who::Bare)?);
-        let folder = Folder::new(&with.work)?;
-        let sink = Sink::start(Manner::Prompt)?;
+        bare.push(closed_loop_rate(installed, scale, Contestant::Bare)?);
+        let folder = Folder::new(&installed.work)?;
+        let sink = Sink::start(SinkBehaviour::Prompt)?;
         let gateway = start(&folder, &sink)?;
         rounds.push(deliver(&gateway, sink, scale)?);
     }
@@ -96,21 +105,21 @@ fn measure(
         refused,
     );
     report.fact(
-        format!("{name}accepted and not delivered {REST_PATIENCE:?} after the end, all rounds"),
+        format!("{name}accepted and not delivered {DRAIN_TIMEOUT:?} after the end, all rounds"),
         undelivered,
     );
-    let prices: Vec<Price> = rounds.iter().filter_map(|round| round.price).collect();
-    if !prices.is_empty() {
-        let mut fact = |what: &str, of: fn(&Price) -> f64| {
-            let values: Vec<f64> = prices.iter().map(of).collect();
+    let costs: Vec<Cost> = rounds.iter().filter_map(|round| round.cost).collect();
+    if !costs.is_empty() {
+        let mut fact = |label: &str, of: fn(&Cost) -> f64| {
+            let values: Vec<f64> = costs.iter().map(of).collect();
             report.fact(
-                format!("{name}µs of the {what} for one that is delivered"),
+                format!("{name}µs of the {label} for one that is delivered"),
                 format!("{:.1}", median(&values)),
             );
         };
-        fact("server", |price| price.server);
-        fact("gateway", |price| price.gateways);
-        fact("load", |price| price.load);
+        fact("server", |cost| cost.server);
+        fact("gateway", |cost| cost.gateways);
+        fact("load", |cost| cost.load);
     }
     report.gate(
         format!("{name}receive → delivered / bare axum"),
@@ -129,7 +138,7 @@ fn measure(
 
 fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<Round> {
     let mut load = Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    load.flood(scale.warm_up)?;
+    load.closed_loop(scale.warm_up)?;
 
     let accepted = load.accepted();
     let backlog = |sink: &mut Sink| {
@@ -137,11 +146,11 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         let accepted = accepted.load(Ordering::Relaxed);
         anyhow::Ok(accepted.saturating_sub(sink.count()?))
     };
-    let spent = || {
+    let usage = || {
         let server = gateway.database();
-        server.map(|server| Spent::until_now(server, slice::from_ref(gateway)))
+        server.map(|server| Usage::read(server, slice::from_ref(gateway)))
     };
-    let spent_before = spent().transpose()?;
+    let usage_before = usage().transpose()?;
     let start = Instant::now();
     let delivered_before = sink.count()?;
     let (answers, backlog_max) = thread::scope(|scope| {
@@ -154,14 +163,14 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
             }
             anyhow::Ok(backlog_max)
         });
-        let answers = load.flood(scale.deliver_time);
+        let answers = load.closed_loop(scale.deliver_time);
         drop(until_dropped);
         let backlog_max = sampler.join().expect("sampling does not panic");
         anyhow::Ok((answers?, backlog_max?))
     })?;
     let delivered = sink.count()? - delivered_before;
-    let price = match (spent().transpose()?, &spent_before) {
-        (Some(spent), Some(before)) => Some(spent.since(before, delivered.try_into()?)),
+    let cost = match (usage().transpose()?, &usage_before) {
+        (Some(usage), Some(before)) => Some(usage.cost_since(before, delivered.try_into()?)),
         _ => None,
     };
     let delivered_a_second = delivered as f64 / start.elapsed().as_secs_f64();
@@ -171,8 +180,8 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         "  received {:.0}/s, delivered {delivered_a_second:.0}/s, backlog {backlog_end}",
         answers.rate
     );
-    if let Some(price) = &price {
-        eprintln!("  {price}");
+    if let Some(cost) = &cost {
+        eprintln!("  {cost}");
     }
     Ok(Round {
         delivered_a_second,
@@ -180,12 +189,12 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         backlog_max: backlog_max as f64 / delivered_a_second,
         refused: answers.refused,
         undelivered,
-        price,
+        cost,
     })
 }
 
 fn wait_for_rest(mut backlog: impl FnMut() -> anyhow::Result<u64>) -> anyhow::Result<u64> {
-    let deadline = Instant::now() + REST_PATIENCE;
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
     loop {
         let rest = backlog()?;
         if rest == 0 || Instant::now() > deadline {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Scale, milliseconds};
-use crate::contestants::{Installed, Who};
+use crate::contestants::{Contestant, Installed};
 use crate::disk;
 use crate::folder::Folder;
 use crate::load::Load;
@@ -11,15 +11,15 @@ use crate::report::{Gate, Report};
 use crate::statistics::{median, percentile, ratio};
 use crate::webhook::{Kind, OpenAi};
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let mut rounds = Rounds::default();
     for _ in 0..scale.rounds {
-        let folder = Folder::new(&with.work)?;
-        let half = gateway(with, scale, &folder, &mut rounds)?;
-        beside_bare_axum(with, scale, &folder, half, &mut rounds)?;
+        let folder = Folder::new(&installed.work)?;
+        let half = gateway(installed, scale, &folder, &mut rounds)?;
+        beside_bare_axum(installed, scale, &folder, half, &mut rounds)?;
     }
-    let mut fact = |what: &str, values: &[f64]| {
-        report.fact(what, format!("{:.3}", median(values)));
+    let mut fact = |label: &str, values: &[f64]| {
+        report.fact(label, format!("{:.3}", median(values)));
     };
     fact("one fdatasync of 4 KiB, ms", &rounds.sync);
     fact(
@@ -69,17 +69,17 @@ struct Rounds {
 
 /// Measures the gateway, and returns half of what it could take in a second.
 fn gateway(
-    with: &Installed,
+    installed: &Installed,
     scale: &Scale,
     folder: &Folder,
     rounds: &mut Rounds,
 ) -> anyhow::Result<f64> {
-    let server = Who::Unwrapd.start(with, folder)?;
+    let server = Contestant::Unwrapd.start(installed, folder)?;
     let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    load.flood(scale.warm_up)?;
-    let half = load.flood(scale.time)?.rate / 2.0;
+    load.closed_loop(scale.warm_up)?;
+    let half = load.closed_loop(scale.time)?.rate / 2.0;
     rounds.sync.push(milliseconds(disk::fdatasync(folder)?));
-    let latencies = load.pace(half, scale.time)?.latencies;
+    let latencies = load.open_loop(half, scale.time)?.latencies;
     let p50 = percentile(&latencies, 0.50);
     rounds.p50.push(milliseconds(p50));
     rounds.p99.push(milliseconds(percentile(&latencies, 0.99)));
@@ -88,7 +88,7 @@ fn gateway(
         (half / 2.0, &mut rounds.p50_of_a_quarter),
         (half / 4.0, &mut rounds.p50_of_an_eighth),
     ] {
-        let p50 = percentile(&load.pace(rate, scale.time)?.latencies, 0.50);
+        let p50 = percentile(&load.open_loop(rate, scale.time)?.latencies, 0.50);
         values.push(milliseconds(p50));
         eprintln!("  {rate:.0}/s: p50 {p50:?}");
     }
@@ -98,22 +98,22 @@ fn gateway(
 /// What the disk takes where as many requests are read and answered, and somebody else waits for
 /// it.
 fn beside_bare_axum(
-    with: &Installed,
+    installed: &Installed,
     scale: &Scale,
     folder: &Folder,
     rate: f64,
     rounds: &mut Rounds,
 ) -> anyhow::Result<()> {
-    let server = Who::Bare.start(with, folder)?;
+    let server = Contestant::Bare.start(installed, folder)?;
     let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    load.flood(scale.warm_up)?;
+    load.closed_loop(scale.warm_up)?;
     let is_over = AtomicBool::new(false);
     let (sync, latencies) = std::thread::scope(|scope| {
         let sync = scope.spawn(|| disk::fdatasync_until(folder, &is_over));
-        let paced = load.pace(rate, scale.time);
+        let answers = load.open_loop(rate, scale.time);
         is_over.store(true, Ordering::Relaxed);
         let sync = sync.join().expect("it does not panic");
-        anyhow::Ok((sync?, paced?.latencies))
+        anyhow::Ok((sync?, answers?.latencies))
     })?;
     let p50 = percentile(&latencies, 0.50);
     eprintln!("  bare axum at {rate:.0}/s: p50 {p50:?}, fdatasync beside it {sync:?}");

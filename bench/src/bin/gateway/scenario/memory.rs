@@ -11,17 +11,17 @@ use crate::folder::Folder;
 use crate::load::Load;
 use crate::process::Process;
 use crate::report::{Gate, Report};
-use crate::sink::{Manner, Sink};
+use crate::sink::{Sink, SinkBehaviour};
 use crate::webhook::{Ids, Kind, OpenAi};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const MIB: f64 = 1024.0 * 1024.0;
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let (idle, after_flood) = idle(with, scale)?;
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let (idle, after_load) = idle(installed, scale)?;
     let due = scale.messages / 5;
-    let with_backlog = with_backlog(with, scale, due)?;
-    report.fact("resident after a flood, MiB", format!("{after_flood:.1}"));
+    let with_backlog = with_backlog(installed, scale, due)?;
+    report.fact("resident after a flood, MiB", format!("{after_load:.1}"));
     report.gate("resident, idle", idle, " MiB", Gate::AtMost(64.0, 32.0));
     report.gate(
         format!("resident at most, with {due} deliveries due to nobody who listens"),
@@ -32,30 +32,30 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-fn idle(with: &Installed, scale: &Scale) -> anyhow::Result<(f64, f64)> {
-    let folder = Folder::new(&with.work)?;
-    let sink = Sink::start(Manner::Prompt)?;
-    let gateway = Gateway::receiving().and("app", sink.url(), "");
-    let gateway = gateway.start(with, &folder)?;
+fn idle(installed: &Installed, scale: &Scale) -> anyhow::Result<(f64, f64)> {
+    let folder = Folder::new(&installed.work)?;
+    let sink = Sink::start(SinkBehaviour::Prompt)?;
+    let gateway = Gateway::new().with_destination("app", sink.url(), "");
+    let gateway = gateway.start(installed, &folder)?;
     let idle = most_resident(&gateway, scale.watch / 4)?;
-    Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?.flood(scale.time)?;
+    Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?.closed_loop(scale.time)?;
     thread::sleep(scale.watch / 4);
-    let after_flood = gateway.resident_bytes()? as f64 / MIB;
-    eprintln!("  idle {idle:.1} MiB, after a flood {after_flood:.1} MiB");
-    Ok((idle, after_flood))
+    let after_load = gateway.resident_bytes()? as f64 / MIB;
+    eprintln!("  idle {idle:.1} MiB, after a flood {after_load:.1} MiB");
+    Ok((idle, after_load))
 }
 
-fn with_backlog(with: &Installed, scale: &Scale, due: u64) -> anyhow::Result<f64> {
+fn with_backlog(installed: &Installed, scale: &Scale, due: u64) -> anyhow::Result<f64> {
     let folder = filled::copied(
-        with,
+        installed,
         Content {
             messages: due,
             ids: Ids::LedByTime,
             due_to: Some("app"),
         },
     )?;
-    let gateway = Gateway::receiving().and("app", &refusing_url()?, "");
-    let gateway = gateway.start(with, &folder)?;
+    let gateway = Gateway::new().with_destination("app", &refusing_url()?, "");
+    let gateway = gateway.start(installed, &folder)?;
     let most = most_resident(&gateway, scale.watch)?;
     eprintln!("  with {due} due {most:.1} MiB");
     Ok(most)

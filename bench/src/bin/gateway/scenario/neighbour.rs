@@ -5,26 +5,26 @@ use crate::contestants::{Gateway, Installed};
 use crate::folder::Folder;
 use crate::load::Load;
 use crate::report::{Gate, Report};
-use crate::sink::{Manner, Sink};
+use crate::sink::{Sink, SinkBehaviour};
 use crate::statistics::{median, percentile, ratio};
 use crate::webhook::{Kind, OpenAi};
 
-const A_SECOND: f64 = 500.0;
+const RATE: f64 = 500.0;
 
 /// A hundredth of 3,000 webhooks is few.
-const TIMES_AS_LONG: u32 = 3;
+const TIME_FACTOR: u32 = 3;
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     // With a second destination there is a delivery more to keep for each webhook, whoever it is
     // for. One that answers is sent it as well, and one that hangs only until it counts as down: so
     // both comparisons are told.
-    let neighbours = [None, Some(Manner::Prompt), Some(Manner::Hung)];
+    let neighbours = [None, Some(SinkBehaviour::Prompt), Some(SinkBehaviour::Hung)];
     let mut rounds = [const { Vec::new() }; 3];
     for round in 0..scale.rounds {
         for turn in 0..3 {
             // Someone else begins each round, and another follows.
-            let who = (round + turn * if round % 2 == 0 { 1 } else { 2 }) % 3;
-            rounds[who].push(p99(with, scale, neighbours[who])?);
+            let index = (round + turn * if round % 2 == 0 { 1 } else { 2 }) % 3;
+            rounds[index].push(p99(installed, scale, neighbours[index])?);
         }
         let [alone, prompt, hung] = rounds.each_ref().map(|values| values[round]);
         eprintln!(
@@ -32,13 +32,13 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         );
     }
     let [alone, prompt, hung] = &rounds;
-    let mut fact = |what: &str, values: &[f64]| {
-        report.fact(what, format!("{:.2}", median(values)));
+    let mut fact = |label: &str, values: &[f64]| {
+        report.fact(label, format!("{:.2}", median(values)));
     };
     fact("a destination alone, p99, ms", alone);
     fact("beside one that answers, p99, ms", prompt);
     fact("beside one that hangs, p99, ms", hung);
-    report.wish(
+    report.unenforced_gate(
         "p99 beside a destination that hangs / beside one that answers",
         ratio(hung, prompt),
         "",
@@ -52,19 +52,23 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
 }
 
 /// Milliseconds from OpenAI to the application that does not hang.
-fn p99(with: &Installed, scale: &Scale, neighbour: Option<Manner>) -> anyhow::Result<f64> {
-    let folder = Folder::new(&with.work)?;
-    let mut fine = Sink::start(Manner::Prompt)?;
+fn p99(
+    installed: &Installed,
+    scale: &Scale,
+    neighbour: Option<SinkBehaviour>,
+) -> anyhow::Result<f64> {
+    let folder = Folder::new(&installed.work)?;
+    let mut fine = Sink::start(SinkBehaviour::Prompt)?;
     let neighbour = neighbour.map(Sink::start).transpose()?;
-    let mut gateway = Gateway::receiving().and("fine", fine.url(), "");
+    let mut gateway = Gateway::new().with_destination("fine", fine.url(), "");
     if let Some(neighbour) = &neighbour {
-        gateway = gateway.and("neighbour", neighbour.url(), "");
+        gateway = gateway.with_destination("neighbour", neighbour.url(), "");
     }
-    let gateway = gateway.start(with, &folder)?;
+    let gateway = gateway.start(installed, &folder)?;
     let mut load = Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    let warm_up = load.pace(A_SECOND, scale.warm_up)?;
+    let warm_up = load.open_loop(RATE, scale.warm_up)?;
     fine.wait_for(Kind::Response, warm_up.latencies.len())?;
-    let answers = load.pace(A_SECOND, scale.time * TIMES_AS_LONG)?;
+    let answers = load.open_loop(RATE, scale.time * TIME_FACTOR)?;
     let latencies = fine.wait_for(Kind::Response, answers.latencies.len())?;
     Ok(milliseconds(percentile(&latencies, 0.99)))
 }

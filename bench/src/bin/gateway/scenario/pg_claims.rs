@@ -25,9 +25,9 @@ const BATCH: usize = 32;
 const CLAIMS: usize = 25;
 const LEASE: Duration = Duration::from_secs(60);
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let folder = Folder::new(&with.work)?;
+    let folder = Folder::new(&installed.work)?;
     let server = Postgres::start(&folder)?;
     runtime.block_on(measure(&server, scale, report))
 }

@@ -1,25 +1,29 @@
 //! How many webhooks a second are durable in PostgreSQL and answered, beside who does nothing and
 //! who does the same.
 
-use super::{Scale, flooded};
-use crate::contestants::{Installed, Who};
+use super::{Scale, closed_loop_rate};
+use crate::contestants::{Contestant, Installed};
 use crate::report::{Gate, Report};
 use crate::statistics::{median, ratio};
 
-const WHO: [Who; 3] = [Who::Bare, Who::UnwrapdPostgres, Who::FastApiPostgres];
+const CONTESTANTS: [Contestant; 3] = [
+    Contestant::Bare,
+    Contestant::UnwrapdPostgres,
+    Contestant::FastApiPostgres,
+];
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let mut rates: [Vec<f64>; WHO.len()] = Default::default();
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let mut rates: [Vec<f64>; CONTESTANTS.len()] = Default::default();
     for round in 0..scale.rounds {
-        for turn in 0..WHO.len() {
+        for turn in 0..CONTESTANTS.len() {
             // Someone else begins each round.
-            let index = (turn + round) % WHO.len();
-            rates[index].push(flooded(with, scale, WHO[index])?);
+            let index = (turn + round) % CONTESTANTS.len();
+            rates[index].push(closed_loop_rate(installed, scale, CONTESTANTS[index])?);
         }
     }
-    for (who, rates) in WHO.iter().zip(&rates) {
+    for (contestant, rates) in CONTESTANTS.iter().zip(&rates) {
         report.fact(
-            format!("{}, 200s a second", who.name()),
+            format!("{}, 200s a second", contestant.name()),
             format!("{:.0}", median(rates)),
         );
     }

@@ -3,12 +3,12 @@
 
 use super::Scale;
 use crate::contestants::{Gateway, Installed};
+use crate::cost::{Cost, Usage};
 use crate::folder::Folder;
 use crate::load::Load;
 use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::report::{Gate, Report};
-use crate::spent::{Price, Spent};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Kind, OpenAi};
 
@@ -21,7 +21,7 @@ struct Setup {
 }
 
 /// Who shares a machine with so many processes is now faster, now slower by a tenth.
-const TIMES_AS_MANY_ROUNDS: usize = 3;
+const ROUNDS_FACTOR: usize = 3;
 
 const SETUPS: [Setup; 4] = [
     Setup {
@@ -48,31 +48,31 @@ const SETUPS: [Setup; 4] = [
 /// Whose cores are divided divides them with one other.
 const DIVIDED_BY: usize = 2;
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let mut rounds = SETUPS.each_ref().map(|_| Vec::new());
-    for round in 0..scale.rounds * TIMES_AS_MANY_ROUNDS {
+    for round in 0..scale.rounds * ROUNDS_FACTOR {
         for turn in 0..SETUPS.len() {
             // Another begins each round, and another follows it.
             let step = if round % 2 == 0 { 1 } else { SETUPS.len() - 1 };
-            let who = (round + turn * step) % SETUPS.len();
-            let run = Run::of(&SETUPS[who], with, scale)?;
-            eprintln!("  {}: {run}", SETUPS[who].name);
-            rounds[who].push(run);
+            let index = (round + turn * step) % SETUPS.len();
+            let run = Run::of(&SETUPS[index], installed, scale)?;
+            eprintln!("  {}: {run}", SETUPS[index].name);
+            rounds[index].push(run);
         }
     }
     for (setup, runs) in SETUPS.iter().zip(&rounds) {
-        let mut fact = |what: &str, of: fn(&Run) -> f64| {
+        let mut fact = |label: &str, of: fn(&Run) -> f64| {
             let values: Vec<f64> = runs.iter().map(of).collect();
             report.fact(
-                format!("PostgreSQL: {}, {what}", setup.name),
+                format!("PostgreSQL: {}, {label}", setup.name),
                 format!("{:.1}", median(&values)),
             );
         };
         fact("200s a second", |run| run.rate);
-        fact("webhooks a commit", |run| run.price.a_commit);
-        fact("µs of the server a webhook", |run| run.price.server);
-        fact("µs of the gateways a webhook", |run| run.price.gateways);
-        fact("µs of the load a webhook", |run| run.price.load);
+        fact("webhooks a commit", |run| run.cost.webhooks_per_commit);
+        fact("µs of the server a webhook", |run| run.cost.server);
+        fact("µs of the gateways a webhook", |run| run.cost.gateways);
+        fact("µs of the load a webhook", |run| run.cost.load);
     }
     let [one, two, undivided, left] =
         rounds.map(|runs| runs.iter().map(|run| run.rate).collect::<Vec<_>>());
@@ -92,40 +92,40 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
 struct Run {
     /// 200s a second.
     rate: f64,
-    price: Price,
+    cost: Cost,
 }
 
 impl Run {
-    fn of(setup: &Setup, with: &Installed, scale: &Scale) -> anyhow::Result<Self> {
+    fn of(setup: &Setup, installed: &Installed, scale: &Scale) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
-        let folder = Folder::new(&with.work)?;
+        let folder = Folder::new(&installed.work)?;
         let server = Postgres::start(&folder)?;
         let mut folders = Vec::new();
         let mut processes = Vec::new();
         for _ in 0..setup.gateways {
-            let folder = Folder::new(&with.work)?;
-            let mut gateway = Gateway::receiving().keeping_in(&server.url("unwrapd"));
+            let folder = Folder::new(&installed.work)?;
+            let mut gateway = Gateway::new().with_store(&server.url("unwrapd"));
             if setup.divide_cores {
                 gateway = gateway.with_threads((cores / DIVIDED_BY).max(1));
             }
-            processes.push(gateway.start(with, &folder)?);
+            processes.push(gateway.start(installed, &folder)?);
             folders.push(folder);
         }
         let urls: Vec<&str> = processes.iter().map(Process::url).collect();
         let mut load = Load::across(&urls, OpenAi::new(scale.ids, Kind::Response))?;
-        load.flood(scale.warm_up)?;
-        let before = Spent::until_now(&server, &processes)?;
-        let answers = load.flood(scale.time)?;
-        let after = Spent::until_now(&server, &processes)?;
+        load.closed_loop(scale.warm_up)?;
+        let before = Usage::read(&server, &processes)?;
+        let answers = load.closed_loop(scale.time)?;
+        let after = Usage::read(&server, &processes)?;
         Ok(Self {
             rate: answers.rate,
-            price: after.since(&before, answers.latencies.len()),
+            cost: after.cost_since(&before, answers.latencies.len()),
         })
     }
 }
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0}/s ({})", self.rate, self.price)
+        write!(f, "{:.0}/s ({})", self.rate, self.cost)
     }
 }

@@ -1,23 +1,33 @@
 //! How many webhooks a second are durable and answered, beside who does nothing and who does the
 //! same.
 
-use super::{Scale, flooded};
-use crate::contestants::{Installed, Who};
+use super::{Scale, closed_loop_rate};
+use crate::contestants::{Contestant, Installed};
 use crate::report::{Gate, Report};
 use crate::statistics::{median, ratio};
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let mut rates: [Vec<f64>; Who::ALONE.len()] = Default::default();
+const CONTESTANTS: [Contestant; 7] = [
+    Contestant::Bare,
+    Contestant::Unwrapd,
+    Contestant::FastApiSqlite,
+    Contestant::ExpressSqlite,
+    Contestant::FastApi,
+    Contestant::Express,
+    Contestant::Fastify,
+];
+
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let mut rates: [Vec<f64>; CONTESTANTS.len()] = Default::default();
     for round in 0..scale.rounds {
-        for turn in 0..Who::ALONE.len() {
+        for turn in 0..CONTESTANTS.len() {
             // Someone else begins each round.
-            let index = (turn + round) % Who::ALONE.len();
-            rates[index].push(flooded(with, scale, Who::ALONE[index])?);
+            let index = (turn + round) % CONTESTANTS.len();
+            rates[index].push(closed_loop_rate(installed, scale, CONTESTANTS[index])?);
         }
     }
-    for (who, rates) in Who::ALONE.iter().zip(&rates) {
+    for (contestant, rates) in CONTESTANTS.iter().zip(&rates) {
         report.fact(
-            format!("{}, 200s a second", who.name()),
+            format!("{}, 200s a second", contestant.name()),
             format!("{:.0}", median(rates)),
         );
     }
@@ -33,9 +43,9 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         "",
         Gate::AtLeast(10.0, 18.0),
     );
-    for (who, rates) in Who::ALONE[4..].iter().zip(without) {
-        let what = format!("durable receive / {}, storing nothing", who.name());
-        report.ratio(what, ratio(ours, rates));
+    for (contestant, rates) in CONTESTANTS[4..].iter().zip(without) {
+        let label = format!("durable receive / {}, storing nothing", contestant.name());
+        report.ratio(label, ratio(ours, rates));
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use crate::report::{Gate, Report};
 use crate::statistics::median;
 use crate::webhook::{Ids, Kind, OpenAi};
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let messages = scale.messages * 2;
     let folder = filled::copied(
-        with,
+        installed,
         Content {
             messages,
             ids: Ids::LedByTime,
@@ -23,7 +23,7 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     let mut times = Vec::new();
     for _ in 0..scale.rounds {
         let start = Instant::now();
-        let gateway = Gateway::receiving().start(with, &folder)?;
+        let gateway = Gateway::new().start(installed, &folder)?;
         Load::new(gateway.url(), OpenAi::new(Ids::LedByTime, Kind::Response))?.one()?;
         times.push(start.elapsed().as_secs_f64());
         eprintln!("  first 200 after {:.3} s", times[times.len() - 1]);

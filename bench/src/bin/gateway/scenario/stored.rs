@@ -9,11 +9,11 @@ use crate::report::{Gate, Report};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Ids, Kind, OpenAi};
 
-pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     for (ids, name) in [(Ids::LedByTime, "led by time"), (Ids::Random, "random")] {
         let messages = scale.messages;
         let full_folder = filled::copied(
-            with,
+            installed,
             Content {
                 messages,
                 ids,
@@ -22,8 +22,8 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         )?;
         let (mut empty, mut full) = (Vec::new(), Vec::new());
         for _ in 0..scale.rounds {
-            empty.push(rate(with, scale, ids, &Folder::new(&with.work)?)?);
-            full.push(rate(with, scale, ids, &full_folder)?);
+            empty.push(rate(installed, scale, ids, &Folder::new(&installed.work)?)?);
+            full.push(rate(installed, scale, ids, &full_folder)?);
             eprintln!(
                 "  ids {name}: empty {:.0}/s, full {:.0}/s",
                 empty[empty.len() - 1],
@@ -48,11 +48,11 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-fn rate(with: &Installed, scale: &Scale, ids: Ids, folder: &Folder) -> anyhow::Result<f64> {
-    let gateway = Gateway::receiving().start(with, folder)?;
+fn rate(installed: &Installed, scale: &Scale, ids: Ids, folder: &Folder) -> anyhow::Result<f64> {
+    let gateway = Gateway::new().start(installed, folder)?;
     let mut load = Load::new(gateway.url(), OpenAi::new(ids, Kind::Response))?;
-    load.flood(scale.warm_up)?;
-    let answers = load.flood(scale.time)?;
+    load.closed_loop(scale.warm_up)?;
+    let answers = load.closed_loop(scale.time)?;
     gateway.stop()?;
     Ok(answers.rate)
 }

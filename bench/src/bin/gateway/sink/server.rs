@@ -10,7 +10,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use super::Manner;
+use super::SinkBehaviour;
 use crate::http;
 use crate::webhook::{self, Kind};
 
@@ -19,11 +19,11 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const LISTENER: u64 = 0;
 
 /// Serves until the process is ended.
-pub fn serve(manner: Manner) -> anyhow::Result<()> {
+pub fn serve(behaviour: SinkBehaviour) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("http://{}/delivered", listener.local_addr()?);
     let mut server = Server {
-        manner,
+        behaviour,
         poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         connections: HashMap::new(),
         answers: VecDeque::new(),
@@ -54,7 +54,7 @@ pub fn serve(manner: Manner) -> anyhow::Result<()> {
 }
 
 struct Server {
-    manner: Manner,
+    behaviour: SinkBehaviour,
     poll: OwnedFd,
     connections: HashMap<u64, Connection>,
     /// To be given later, the first due first.
@@ -110,15 +110,15 @@ impl Server {
             }
         }
         let request = &connection.request;
-        let whole = match http::whole(request) {
-            Ok(Some(whole)) => whole,
+        let ends = match http::first_message(request) {
+            Ok(Some(ends)) => ends,
             Ok(None) => return,
             Err(_) => {
                 self.connections.remove(&number);
                 return;
             }
         };
-        let body = &request[whole.head..whole.body];
+        let body = &request[ends.head..ends.body];
         if request.starts_with(b"GET ") {
             let answer = match &request[4..] {
                 path if path.starts_with(b"/count ") => self.count.to_string().into_bytes(),
@@ -134,18 +134,18 @@ impl Server {
             return;
         }
         self.count += 1;
-        if let Some((kind, took)) = webhook::seen(body) {
-            let microseconds = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        if let Some((kind, latency)) = webhook::kind_and_latency(body) {
+            let microseconds = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
             match kind {
                 Kind::Response => self.responses.push(microseconds),
                 Kind::Call => self.calls.push(microseconds),
             }
         }
-        connection.request.drain(..whole.body);
-        match self.manner {
-            Manner::Prompt => self.answer(number, OK),
-            Manner::Slow(delay) => self.later(delay, number),
-            Manner::Hung => {}
+        connection.request.drain(..ends.body);
+        match self.behaviour {
+            SinkBehaviour::Prompt => self.answer(number, OK),
+            SinkBehaviour::Slow(delay) => self.later(delay, number),
+            SinkBehaviour::Hung => {}
         }
     }
 

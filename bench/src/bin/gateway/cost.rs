@@ -8,7 +8,7 @@ use crate::postgres::Postgres;
 use crate::process::Process;
 
 /// Until now.
-pub struct Spent {
+pub struct Usage {
     server: Duration,
     gateways: Duration,
     load: Duration,
@@ -17,50 +17,50 @@ pub struct Spent {
 
 /// For each of many webhooks, in microseconds of a processor.
 #[derive(Clone, Copy)]
-pub struct Price {
+pub struct Cost {
     pub server: f64,
     pub gateways: f64,
     pub load: f64,
     /// How many webhooks there were for each transaction that has written something.
-    pub a_commit: f64,
+    pub webhooks_per_commit: f64,
 }
 
-impl Spent {
-    pub fn until_now(server: &Postgres, gateways: &[Process]) -> anyhow::Result<Self> {
-        let of_each = gateways.iter().map(|gateway| cpu::of(gateway.pid()));
+impl Usage {
+    pub fn read(server: &Postgres, gateways: &[Process]) -> anyhow::Result<Self> {
+        let of_each = gateways.iter().map(|gateway| cpu::used_by(gateway.pid()));
         Ok(Self {
             server: server.cpu()?,
             gateways: of_each.sum::<anyhow::Result<_>>()?,
-            load: cpu::of(std::process::id())?,
+            load: cpu::used_by(std::process::id())?,
             writes: server.writes()?,
         })
     }
 
     /// What it was since `before` for each of so many webhooks.
-    pub fn since(&self, before: &Self, webhooks: usize) -> Price {
+    pub fn cost_since(&self, before: &Self, webhooks: usize) -> Cost {
         let each = |after: Duration, before: Duration| {
             (after - before).as_secs_f64() * 1e6 / webhooks as f64
         };
-        Price {
+        Cost {
             server: each(self.server, before.server),
             gateways: each(self.gateways, before.gateways),
             load: each(self.load, before.load),
-            a_commit: webhooks as f64 / (self.writes - before.writes) as f64,
+            webhooks_per_commit: webhooks as f64 / (self.writes - before.writes) as f64,
         }
     }
 }
 
-impl std::fmt::Display for Price {
+impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             server,
             gateways,
             load,
-            a_commit,
+            webhooks_per_commit,
         } = self;
         write!(
             f,
-            "{a_commit:.0} a commit; µs: server {server:.1}, gateways {gateways:.1}, load {load:.1}"
+            "{webhooks_per_commit:.0} a commit; µs: server {server:.1}, gateways {gateways:.1}, load {load:.1}"
         )
     }
 }
