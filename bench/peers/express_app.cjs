@@ -1,4 +1,5 @@
-// The application people write with Express and OpenAI's SDK; with a database as argument it stores each event before it answers.
+// A typical application with Express and OpenAI's SDK. With a database path as argument it stores
+// each event before it answers.
 const express = require('express');
 const { OpenAI } = require('openai');
 
@@ -16,7 +17,7 @@ const server = app.listen(0, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/webhook`);
 });
 
-// Without a transaction around them, each statement is a commit.
+// Outside a transaction, each statement is a commit.
 function prepare(path) {
   const database = require('better-sqlite3')(path);
   database.pragma('journal_mode = WAL');

@@ -1,4 +1,7 @@
-"""The application people write with FastAPI and OpenAI's SDK; with a database as argument it stores each event before it answers."""
+"""A typical application with FastAPI and OpenAI's SDK.
+
+With a database path as argument it stores each event before it answers.
+"""
 
 import sqlite3
 import sys
@@ -12,7 +15,7 @@ app = FastAPI()
 client = OpenAI()
 database = None
 if len(sys.argv) > 1:
-    database = sqlite3.connect(sys.argv[1], isolation_level=None)  # a commit a statement
+    database = sqlite3.connect(sys.argv[1], isolation_level=None)  # each statement is a commit
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("CREATE TABLE event (webhook_id TEXT PRIMARY KEY, type TEXT NOT NULL, payload BLOB NOT NULL)")

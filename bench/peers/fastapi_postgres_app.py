@@ -1,4 +1,7 @@
-"""The application people write with FastAPI, OpenAI's SDK and asyncpg: it stores each event in PostgreSQL before it answers."""
+"""A typical application with FastAPI, OpenAI's SDK and asyncpg.
+
+It stores each event in PostgreSQL before it answers.
+"""
 
 import sys
 from contextlib import asynccontextmanager

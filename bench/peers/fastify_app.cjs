@@ -1,11 +1,11 @@
-// The application people write with Fastify and OpenAI's SDK. It stores nothing.
+// A typical application with Fastify and OpenAI's SDK. It stores nothing.
 const fastify = require('fastify');
 const { OpenAI } = require('openai');
 
 const app = fastify();
 const client = new OpenAI();
 
-// The exact text is what was signed.
+// The signature covers the exact text.
 app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => done(null, body));
 
 app.post('/webhook', async (request, reply) => {

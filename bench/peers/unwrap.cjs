@@ -1,4 +1,5 @@
-// Times `client.webhooks.unwrap` of OpenAI's Node SDK: a round in as a line of JSON, nanoseconds a call out.
+// Times `client.webhooks.unwrap` of OpenAI's Node SDK. Reads rounds as JSON lines, and prints
+// nanoseconds per call.
 const readline = require('node:readline');
 const { OpenAI } = require('openai');
 

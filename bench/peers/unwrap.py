@@ -1,4 +1,7 @@
-"""Times `client.webhooks.unwrap` of OpenAI's Python SDK: a round in as a line of JSON, nanoseconds a call out."""
+"""Times `client.webhooks.unwrap` of OpenAI's Python SDK.
+
+Reads rounds as JSON lines, and prints nanoseconds per call.
+"""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-//! The yardstick: an axum handler that reads the body and answers 200.
+//! The baseline: an axum handler that reads the body and answers 200.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use tokio::net::TcpListener;
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub fn serve() -> anyhow::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

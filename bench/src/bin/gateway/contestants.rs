@@ -1,4 +1,4 @@
-//! Who is measured: each a process of its own, started afresh for each round.
+//! The measured servers. Each round starts each of them in a new process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,13 +10,13 @@ use crate::webhook::SECRET;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
-/// What they run on.
+/// Programs and folders that the contestants need.
 pub struct Installed {
-    /// The binary.
+    /// The binary of unwrapd.
     pub unwrapd: PathBuf,
-    /// The folder with the SDKs and frameworks, as scripts/bench installs them.
+    /// The folder of SDKs and frameworks that scripts/bench installs.
     pub sdks: PathBuf,
-    /// Where databases may lie.
+    /// The folder for databases, on the disk to be measured.
     pub work: PathBuf,
 }
 
@@ -50,7 +50,7 @@ impl Contestant {
         }
     }
 
-    /// Starts it with its database, if it has one, in `folder`.
+    /// Starts the contestant; a database lies in `folder`.
     pub fn start(self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
         let sdks = &installed.sdks;
         let database = folder.file("peer.db").display().to_string();
@@ -86,7 +86,7 @@ fn bare() -> anyhow::Result<Command> {
 fn python(sdks: &Path, script: &str, database: Option<&str>) -> Command {
     let mut command = Command::new(sdks.join("python/bin/python"));
     command
-        // Without a cache beside the applications.
+        // No bytecode cache in the source folder.
         .arg("-B")
         .arg(format!("{PEERS}/{script}"))
         .args(database)
@@ -107,7 +107,7 @@ fn node(sdks: &Path, script: &str, database: Option<&str>) -> Command {
     command
 }
 
-/// The gateway with its destinations, else as it is unless configured.
+/// A gateway with default settings, except its destinations, its store and its threads.
 #[derive(Default)]
 pub struct Gateway {
     destinations: String,
@@ -115,32 +115,32 @@ pub struct Gateway {
     threads: Option<usize>,
 }
 
-/// Name of its database.
+/// File name of the gateway's SQLite database.
 pub const DATABASE: &str = "unwrapd.db";
-/// Name of its endpoint.
+/// Name of the gateway's only endpoint.
 pub const ENDPOINT: &str = "bench";
 
 impl Gateway {
-    /// It stores, and delivers nothing.
+    /// A gateway without destinations: it stores and delivers nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// There, and not in an SQLite database in its folder.
+    /// Stores at `url` instead of in an SQLite database in the folder.
     #[must_use]
     pub fn with_store(mut self, url: &str) -> Self {
         self.store = Some(url.to_owned());
         self
     }
 
-    /// With so many threads, and not one for each core.
+    /// Sets the number of threads. The default is one for each core.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// It delivers everything there too. Further lines of its table may follow.
+    /// Adds a destination for all messages. `settings` are further lines of its TOML table.
     #[must_use]
     pub fn with_destination(mut self, name: &str, url: &str, settings: &str) -> Self {
         self.destinations += &format!(
@@ -149,7 +149,7 @@ impl Gateway {
         self
     }
 
-    /// Starts it on its database, which may be there already.
+    /// Starts the gateway. Its database may already exist.
     pub fn start(&self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
         let config = folder.file("unwrapd.toml");
         let in_folder = format!("sqlite:{}", folder.file(DATABASE).display());

@@ -1,5 +1,4 @@
-//! What a flood took of the processors: of the database, the gateways, the load and the
-//! application.
+//! CPU time and commits of a run on PostgreSQL: of the server, the gateways and the load.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use crate::cpu;
 use crate::postgres::Postgres;
 use crate::process::Process;
 
-/// Until now.
+/// Totals since the start of each process.
 pub struct Usage {
     server: Duration,
     gateways: Duration,
@@ -15,13 +14,13 @@ pub struct Usage {
     writes: u64,
 }
 
-/// For each of many webhooks, in microseconds of a processor.
+/// Cost of one webhook. CPU times are in microseconds.
 #[derive(Clone, Copy)]
 pub struct Cost {
     pub server: f64,
     pub gateways: f64,
     pub load: f64,
-    /// How many webhooks there were for each transaction that has written something.
+    /// Webhooks per transaction that wrote.
     pub webhooks_per_commit: f64,
 }
 
@@ -36,7 +35,7 @@ impl Usage {
         })
     }
 
-    /// What it was since `before` for each of so many webhooks.
+    /// Mean cost of `webhooks` webhooks since `before`.
     pub fn cost_since(&self, before: &Self, webhooks: usize) -> Cost {
         let each = |after: Duration, before: Duration| {
             (after - before).as_secs_f64() * 1e6 / webhooks as f64
@@ -60,7 +59,8 @@ impl std::fmt::Display for Cost {
         } = self;
         write!(
             f,
-            "{webhooks_per_commit:.0} a commit; µs: server {server:.1}, gateways {gateways:.1}, load {load:.1}"
+            "webhooks per commit {webhooks_per_commit:.0}; µs per webhook: server {server:.1}, \
+             gateways {gateways:.1}, load {load:.1}"
         )
     }
 }

@@ -1,5 +1,4 @@
-//! How much of the processors a process has had, as the kernel counts it (`/proc/PID/stat`, see
-//! proc(5)).
+//! CPU time of processes, from `/proc/PID/stat`; see proc(5).
 
 use std::fs::read_to_string;
 use std::path::Path;
@@ -7,18 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-/// What this process has had.
+/// CPU time of one process, without its children.
 pub fn used_by(pid: u32) -> anyhow::Result<Duration> {
     Ok(time(Stat::read(Path::new(&format!("/proc/{pid}")))?.own))
 }
 
-/// What it and its children have had, also those that have ended.
+/// CPU time of a process and all its children, including those that have ended.
 pub fn used_by_family(pid: u32) -> anyhow::Result<Duration> {
     let mut ticks = 0;
     for process in Path::new("/proc").read_dir()? {
         let process = process?;
         let is_process = process.file_name().as_encoded_bytes()[0].is_ascii_digit();
-        // It may have ended since.
+        // The process may have ended since the folder was read.
         if let Some(stat) = is_process
             .then(|| Stat::read(&process.path()).ok())
             .flatten()
@@ -43,11 +42,15 @@ struct Stat {
 impl Stat {
     fn read(process: &Path) -> anyhow::Result<Self> {
         let text = read_to_string(process.join("stat"))?;
-        // The name is in parentheses and may hold anything.
-        let (_, rest) = text.rsplit_once(')').context("a stat names its process")?;
+        // The process name stands in parentheses and may contain any characters.
+        let (_, rest) = text
+            .rsplit_once(')')
+            .context("/proc/PID/stat has no process name")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let ticks = |at: usize| -> anyhow::Result<u64> {
-            let field = fields.get(at).context("a stat has 52 fields")?;
+            let field = fields
+                .get(at)
+                .context("/proc/PID/stat has too few fields")?;
             Ok(field.parse()?)
         };
         Ok(Self {

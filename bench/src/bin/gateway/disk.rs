@@ -1,4 +1,4 @@
-//! What it costs the disk to make 4 KiB durable: no acknowledgement can be faster.
+//! Latency of one fdatasync of 4 KiB. No durable acknowledgement can be faster.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,14 +9,14 @@ use crate::folder::Folder;
 use crate::statistics::percentile;
 
 const BLOCK: [u8; 4096] = [7; 4096];
-/// Blocks of the file. They are there before the clock runs: what is measured writes over them,
-/// like a log that is used again.
+/// Blocks of the file. All of them are allocated before the measurement, which overwrites them, as
+/// SQLite overwrites a reused log.
 const BLOCKS: u64 = 64;
 const CALLS: u64 = 500;
-/// About what the gateway's writer does between two commits at half of its load.
+/// Approximate time between two commits of the gateway's writer at half load.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// The median of many calls, one after the other.
+/// Median latency of [`CALLS`] calls without pauses.
 pub fn fdatasync(folder: &Folder) -> anyhow::Result<Duration> {
     let file = Blocks::new(folder)?;
     let times: Vec<_> = (0..CALLS)
@@ -25,8 +25,8 @@ pub fn fdatasync(folder: &Folder) -> anyhow::Result<Duration> {
     Ok(percentile(&times, 0.5))
 }
 
-/// The median of calls made with a rest after each, as someone makes them who has something to do
-/// in between, until `is_over`.
+/// Median latency of calls with a [`PAUSE`] after each, until `is_over`. The pause stands for the
+/// work of a writer between two commits.
 pub fn fdatasync_until(folder: &Folder, is_over: &AtomicBool) -> anyhow::Result<Duration> {
     let file = Blocks::new(folder)?;
     let mut times = Vec::new();

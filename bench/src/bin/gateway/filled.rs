@@ -1,5 +1,5 @@
-//! Databases that are full already. Filling takes minutes, so they are kept until the schema
-//! changes or their messages grow too old.
+//! Filled databases. Filling takes minutes, so they are reused until the schema changes or their
+//! messages are too old.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,22 +19,22 @@ use crate::contestants::{DATABASE, ENDPOINT, Installed};
 use crate::folder::Folder;
 use crate::webhook::{Ids, Kind, OpenAi, SECRET};
 
-/// Well within the time that messages and their ids are stored.
+/// Age limit of a filled database, well below the retention of messages and their ids.
 const AGE_MAX: Duration = Duration::from_secs(2 * 24 * 3600);
-/// Messages on their way into the store at once: enough for the largest commits.
+/// Number of concurrent `accept` calls, enough for the largest commits.
 const CONCURRENT_ACCEPTS: usize = 512;
 const PROGRESS_EVERY: u64 = 250_000;
 
-/// What a database holds.
+/// Content of a filled database.
 #[derive(Clone, Copy)]
 pub struct Content {
     pub messages: u64,
     pub ids: Ids,
-    /// The destination to which each message is due.
+    /// The destination for which each message has a due delivery; `None`: no deliveries.
     pub due_to: Option<&'static str>,
 }
 
-/// The database itself, filled if need be. What is done to it stays.
+/// Path of the reusable database, filled first if necessary. Changes to it affect later runs.
 pub fn cached(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> {
     let Content {
         messages,
@@ -69,18 +69,18 @@ pub fn cached(installed: &Installed, content: Content) -> anyhow::Result<PathBuf
     Ok(database)
 }
 
-/// A copy in a folder of its own, ready to be started on.
+/// A copy of the reusable database in a new folder.
 pub fn copied(installed: &Installed, content: Content) -> anyhow::Result<Folder> {
     let original = cached(installed, content)?;
     let folder = Folder::new(&installed.work)?;
     let copy = folder.file(DATABASE);
-    std::fs::copy(&original, &copy).context("there is no room for a copy of a full database")?;
-    // Written back now, not while something is measured.
+    std::fs::copy(&original, &copy).context("cannot copy a filled database")?;
+    // Flushed now, so that write-back does not disturb the measurement.
     File::open(copy)?.sync_all()?;
     Ok(folder)
 }
 
-/// A short name for the tables as this version makes them.
+/// A short digest of the schema that this version creates.
 fn schema(installed: &Installed) -> anyhow::Result<String> {
     let folder = Folder::new(&installed.work)?;
     let path = folder.file(DATABASE);
@@ -104,7 +104,7 @@ fn open(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(store))
 }
 
-/// Fills it, and closes it.
+/// Fills the store and closes it.
 pub async fn fill(store: Arc<dyn Store>, content: Content) -> anyhow::Result<()> {
     let Content { messages, ids, .. } = content;
     eprintln!("  filling a database with {messages} messages, ids {ids:?}");
@@ -153,7 +153,7 @@ async fn accept(store: &dyn Store, message: Message, due_to: Option<&str>) -> an
         match store.accept(message.clone(), recipients).await {
             Ok(_) => return Ok(()),
             Err(StoreError::Busy) => tokio::task::yield_now().await,
-            Err(error) => bail!("the store takes no more: {error}"),
+            Err(error) => bail!("cannot fill the store: {error}"),
         }
     }
 }

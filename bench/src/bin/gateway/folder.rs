@@ -1,13 +1,13 @@
-//! Where databases and configurations of a run lie: on the disk that is measured, and gone
-//! afterwards.
+//! Folders for the databases and configurations of a run, on the measured disk. A run removes its
+//! folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A process and a number follow.
+/// Prefix of folder names; a process id and a number follow.
 const PREFIX: &str = "run-";
 
-/// A folder of its own, removed when it is dropped.
+/// A new folder, removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -26,12 +26,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left lies below target/.
+        // Leftovers are below target/, and the next run removes them.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Removes what runs that were killed have left: it may be gigabytes.
+/// Removes the folders of killed runs, which may contain gigabytes.
 pub fn sweep(work: &Path) -> anyhow::Result<()> {
     for entry in work.read_dir()? {
         let entry = entry?;

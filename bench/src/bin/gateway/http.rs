@@ -1,22 +1,22 @@
-//! As much HTTP/1.1 as both ends of a benchmark need, and no more: it must cost next to nothing
-//! beside what is measured.
+//! A minimal HTTP/1.1 parser for the load and the sink. Its cost must be negligible beside the
+//! measured servers.
 
 use anyhow::{Context as _, bail};
 use memchr::memmem;
 
-/// Largest head or body that anyone here sends.
+/// Size limit of a message, in bytes.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Where the parts of a message end that is whole.
+/// Offsets at which the head and the body of a complete message end.
 pub struct MessageEnds {
     pub head: usize,
     pub body: usize,
 }
 
-/// The first message in `buffer`, or `None` while some of it is missing.
+/// Ends of the first message in `buffer`; `None` while it is incomplete.
 pub fn first_message(buffer: &[u8]) -> anyhow::Result<Option<MessageEnds>> {
     if buffer.len() > BYTES_MAX {
-        bail!("a message of HTTP is larger than {BYTES_MAX} bytes");
+        bail!("an HTTP message is larger than {BYTES_MAX} bytes");
     }
     let Some(head) = memmem::find(buffer, b"\r\n\r\n").map(|end| end + 4) else {
         return Ok(None);
@@ -29,7 +29,7 @@ pub fn status(answer: &[u8]) -> anyhow::Result<u16> {
     let status = answer.get(9..12).and_then(|code| str::from_utf8(code).ok());
     status
         .and_then(|code| code.parse().ok())
-        .context("an answer is not HTTP")
+        .context("an answer has no HTTP status")
 }
 
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {
@@ -44,10 +44,10 @@ fn content_length(head: &[u8]) -> anyhow::Result<usize> {
             return value
                 .trim()
                 .parse()
-                .context("a content-length is no number");
+                .context("a content-length is not a number");
         }
         if begins_with(line, ENCODING) {
-            bail!("a message comes in chunks, which is not measured here");
+            bail!("a message is chunked, which the benchmark does not support");
         }
     }
     Ok(0)

@@ -1,5 +1,6 @@
-//! The load: webhooks over kept-alive connections, each answer checked. One thread and one system
-//! call to wait for all of them, so that most of the machine is left to who is measured.
+//! The load generator: webhooks over keep-alive connections, with a check of each answer. One
+//! thread with one epoll serves all connections, which leaves most of the machine to the measured
+//! server.
 
 mod connection;
 
@@ -17,11 +18,11 @@ use crate::http;
 use crate::webhook::OpenAi;
 use connection::{Connection, Read};
 
-/// Most connections, and so most requests under way.
+/// Limit of connections, and thereby of requests in flight.
 pub const CONNECTIONS: usize = 64;
-/// How long to wait before a refused webhook is sent once more.
+/// Delay before a refused webhook is sent again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
-/// How long to wait for the last answers.
+/// Time limit for the last answers after the end of the load.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Load {
@@ -30,31 +31,32 @@ pub struct Load {
     path: String,
     poll: rustix::fd::OwnedFd,
     connections: Vec<Connection>,
-    /// The last to become free is the next to be used.
+    /// Indices of idle connections; the latest one to become idle is used first.
     free: Vec<usize>,
-    /// Refused: when to send again, and on which connection.
+    /// Refused webhooks: the time of the repetition, and the connection.
     refused: VecDeque<(Instant, usize)>,
     accepted: Arc<AtomicU64>,
 }
 
-/// What was answered.
+/// Answers of one run.
 #[derive(Default)]
 pub struct Answers {
-    /// 200, within the time.
+    /// Number of 200 answers within the measured time.
     pub accepted: u64,
-    /// 503: sent again until it was accepted.
+    /// Number of 503 answers. Each refused webhook is sent again until it is accepted.
     pub refused: u64,
-    /// 200s a second.
+    /// Accepted webhooks a second.
     pub rate: f64,
-    /// From the moment it was meant to be sent to a 200.
+    /// Times from the moment a webhook was due to its 200.
     pub latencies: Vec<Duration>,
 }
 
+/// Rule for the time at which the next webhook is sent.
 #[derive(Clone, Copy)]
 enum Arrivals {
-    /// As fast as the answers come.
+    /// On each answer.
     ClosedLoop,
-    /// Each in its time, whatever became of those before.
+    /// At a fixed rate, in webhooks a second, independent of answers.
     OpenLoop { rate: f64 },
 }
 
@@ -63,8 +65,8 @@ impl Load {
         Self::across(&[url], openai)
     }
 
-    /// To each of these in turn, a connection each, as before a load balancer; they differ in their
-    /// hosts only.
+    /// Spreads connections evenly over several servers, as a load balancer does. The URLs may
+    /// differ in their hosts only.
     pub fn across(urls: &[&str], openai: OpenAi) -> anyhow::Result<Self> {
         let mut hosts = Vec::new();
         let mut path = "";
@@ -72,11 +74,11 @@ impl Load {
             let (host, rest) = url
                 .strip_prefix("http://")
                 .and_then(|rest| rest.split_once('/'))
-                .with_context(|| format!("{url} is no URL to send to"))?;
+                .with_context(|| format!("{url} is not an http URL with a path"))?;
             hosts.push(host.to_owned());
             path = rest;
         }
-        // To the microsecond: a late wake-up would count as the server's.
+        // Timer slack of 1 ns, since a late wake-up would count as latency of the server.
         rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
         Ok(Self {
             openai,
@@ -90,24 +92,24 @@ impl Load {
         })
     }
 
-    /// Counts what was accepted, for another thread to look at.
+    /// Counter of accepted webhooks, for other threads.
     pub fn accepted(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.accepted)
     }
 
-    /// Closed loop: the next webhook goes out when an answer comes in.
+    /// Closed loop: each answer triggers the next webhook.
     pub fn closed_loop(&mut self, time: Duration) -> anyhow::Result<Answers> {
         self.run(Arrivals::ClosedLoop, time)
     }
 
-    /// Open loop: so many a second. Latencies count from the time a webhook should have been sent.
+    /// Open loop: `rate` webhooks a second. A latency counts from the time the webhook was due.
     pub fn open_loop(&mut self, rate: f64, time: Duration) -> anyhow::Result<Answers> {
         self.run(Arrivals::OpenLoop { rate }, time)
     }
 
-    /// One webhook, accepted.
+    /// Sends one webhook, and returns once it is accepted.
     pub fn one(&mut self) -> anyhow::Result<()> {
-        // A second one would be due when the time is over.
+        // A second webhook would be due after the end.
         self.open_loop(1.0, Duration::from_secs(1)).map(drop)
     }
 
@@ -148,7 +150,7 @@ impl Load {
         Ok(answers)
     }
 
-    /// Until the next webhook is due and can be sent, or a refused one; else until an answer comes.
+    /// Time until the next new or refused webhook can be sent. An answer ends the wait earlier.
     fn wait(&self, now: Instant, due: Option<Instant>) -> Timespec {
         let has_room = !self.free.is_empty() || self.connections.len() < CONNECTIONS;
         let next = due.filter(|_| has_room);
@@ -158,10 +160,10 @@ impl Load {
             .chain(again)
             .min()
             .map_or(TIMEOUT, |at| at.saturating_duration_since(now));
-        Timespec::try_from(wait).expect("seconds, not centuries")
+        Timespec::try_from(wait).expect("a wait is below the limit of Timespec")
     }
 
-    /// Connects when no connection is free, up to the limit.
+    /// Says if a connection is idle; opens one first if necessary and within the limit.
     fn has_room(&mut self) -> anyhow::Result<bool> {
         if self.free.is_empty() && self.connections.len() < CONNECTIONS {
             let index = self.connections.len();
@@ -228,7 +230,7 @@ impl Load {
 }
 
 impl Arrivals {
-    /// When the next webhook is due, after so many.
+    /// Due time of the webhook after the first `sent` ones.
     fn due(self, start: Instant, sent: u32, now: Instant) -> Instant {
         match self {
             Self::ClosedLoop => now,

@@ -1,8 +1,8 @@
-//! `scripts/bench gateway`: measures `unwrapd serve` from outside, beside a bare handler and the
-//! applications people write, and fails when a gate is missed.
+//! `scripts/bench gateway`: measures `unwrapd serve` from outside, beside a bare handler and
+//! typical applications. A missed gate fails the benchmark.
 //!
-//! Everyone is a process of its own and takes turns in several rounds, so that whatever else the
-//! machine does meets them alike; what counts are ratios within a round, and of those the medians.
+//! Each contestant is a process. The contestants take turns in several rounds, so that disturbances
+//! of the machine affect all of them alike. The results are medians of the ratios within a round.
 
 mod bare;
 mod contestants;
@@ -36,7 +36,7 @@ use webhook::Ids;
 #[derive(Parser)]
 #[command(
     name = "scripts/bench gateway",
-    about = "Measures unwrapd beside others"
+    about = "Measures unwrapd beside other servers"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -47,20 +47,20 @@ struct Arguments {
 
 #[derive(clap::Args)]
 struct Measure {
-    /// Only this; may be given several times
+    /// Run only this scenario; repeatable
     #[arg(long, value_name = "NAME")]
     only: Vec<Scenario>,
-    /// Small numbers, and no gate: whether the benchmark works
+    /// Use small numbers and no gates: checks in some minutes that the benchmark works
     #[arg(long)]
     quick: bool,
-    /// Messages stored: so many for `stored`, twice as many for `start`, a fifth as many due for
-    /// `memory` [default: 5000000]
+    /// Number of stored messages for `stored`; `start` stores twice as many, `memory` and
+    /// `pg-claims` a fifth [default: 5000000]
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
-    /// Order of the ids where it is not what is measured
+    /// Order of webhook ids in scenarios that do not measure it
     #[arg(long, value_name = "ORDER", default_value = "led-by-time")]
     ids: Ids,
-    /// The binary
+    /// Binary of unwrapd
     #[arg(
         long,
         value_name = "FILE",
@@ -68,7 +68,7 @@ struct Measure {
         default_value = "target/bench/dist/unwrapd"
     )]
     unwrapd: PathBuf,
-    /// Where SDKs and frameworks are installed
+    /// Folder of the installed SDKs and frameworks
     #[arg(
         long,
         value_name = "FOLDER",
@@ -76,7 +76,7 @@ struct Measure {
         default_value = "target/bench/sdks"
     )]
     sdks: PathBuf,
-    /// Where databases may lie: on the disk to be measured
+    /// Folder for databases, on the disk to be measured
     #[arg(
         long,
         value_name = "FOLDER",
@@ -86,7 +86,7 @@ struct Measure {
     work: PathBuf,
 }
 
-/// What a process of this program does that another one starts.
+/// Role of a child process of the benchmark.
 #[derive(Subcommand)]
 enum Role {
     #[command(hide = true)]
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says whether every gate was passed.
+/// Returns `true` if every gate passes.
 fn measure(arguments: &Measure) -> anyhow::Result<bool> {
     let mut scale = if arguments.quick {
         Scale::QUICK

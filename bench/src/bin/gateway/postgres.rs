@@ -1,4 +1,4 @@
-//! A PostgreSQL server that only one contestant uses, on the disk that is measured.
+//! A PostgreSQL server for one contestant, on the measured disk.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -14,9 +14,10 @@ use crate::cpu;
 use crate::folder::Folder;
 use crate::process::with_death_signal;
 
-/// Where Debian puts the programs of its versions.
+/// Debian's folder of PostgreSQL versions.
 const VERSIONS: &str = "/usr/lib/postgresql";
-/// As docs/guide/postgresql.md advises. Whatever keeps a commit safe stays as it is, which is on.
+/// Settings that docs/guide/postgresql.md advises. Settings that make a commit durable keep their
+/// default, which is on.
 const SETTINGS: [&str; 4] = [
     "shared_buffers=1GB",
     "max_wal_size=4GB",
@@ -31,7 +32,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A new one in `folder`.
+    /// Creates a database cluster in `folder`, and starts a server for it.
     pub fn start(folder: &Folder) -> anyhow::Result<Self> {
         let owner = Owner::find()?;
         let data = folder.file("postgres");
@@ -68,7 +69,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Of a schema on it.
+    /// URL of a schema in the database.
     pub fn url(&self, schema: &str) -> String {
         let port = self.port;
         match schema {
@@ -77,13 +78,13 @@ impl Postgres {
         }
     }
 
-    /// What it has had of the processors.
+    /// CPU time of all processes of the server.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        // What it was started with has become it.
+        // `setpriv` and `env` replace themselves by the server, so its process id is the child's.
         cpu::used_by_family(self.server.id())
     }
 
-    /// Transactions that have written something, this one among them.
+    /// Number of transactions with a transaction id: those that wrote, and this query.
     pub fn writes(&self) -> anyhow::Result<u64> {
         let asked = Command::new(program("psql")?)
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
@@ -118,8 +119,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // At once: nothing of it is wanted any more. Killed outright it would leave shared memory
-        // behind.
+        // An immediate shutdown. After SIGKILL, shared memory would remain.
         if let Some(pid) = self.server.id().try_into().ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::QUIT);
         }
@@ -127,7 +127,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The newest that is installed.
+/// Path of a program of the newest installed PostgreSQL.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let versions = Path::new(VERSIONS).read_dir();
     versions
@@ -143,7 +143,7 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{VERSIONS} has no {name}; `scripts/test` installs PostgreSQL"))
 }
 
-/// Who runs it: the superuser may not.
+/// The user that runs the server. PostgreSQL refuses to run as root.
 enum Owner {
     CurrentUser,
     Postgres { user: u32, group: u32 },
@@ -158,10 +158,12 @@ impl Owner {
         let fields = users
             .lines()
             .find_map(|line| line.strip_prefix("postgres:"))
-            .context("there is no user `postgres`")?;
+            .context("/etc/passwd has no user `postgres`")?;
         let mut fields = fields.split(':').skip(1);
         let mut number = || -> anyhow::Result<u32> {
-            let field = fields.next().context("a user has numbers")?;
+            let field = fields
+                .next()
+                .context("/etc/passwd has no ids of the user `postgres`")?;
             Ok(field.parse()?)
         };
         Ok(Self::Postgres {
@@ -178,7 +180,7 @@ impl Owner {
         Ok(())
     }
 
-    /// The same, as this user.
+    /// The command, run as this user.
     fn command(&self, command: &Command) -> Command {
         let mut owned = match self {
             Self::CurrentUser => Command::new("env"),

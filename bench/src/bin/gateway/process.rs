@@ -1,4 +1,4 @@
-//! A server in a process of its own, that says where it listens and is ended with us.
+//! A server process that prints its URL and ends with the benchmark.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::postgres::Postgres;
 
-/// How long a server may take to listen, or to stop.
+/// Time limit for the start and for the stop of a server.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Lines that are shown when it goes wrong.
+/// Number of output lines that an error shows.
 const LOG_LINES: usize = 20;
 
 pub struct Process {
@@ -22,15 +22,14 @@ pub struct Process {
     child: Child,
     url: String,
     log: Log,
-    /// Ended after it.
+    /// The server of its database, dropped after the process.
     database: Option<Postgres>,
 }
 
 type Log = Arc<Mutex<VecDeque<String>>>;
 
 impl Process {
-    /// Starts it, and waits until one of its lines has the URL at which it listens: that with this
-    /// path.
+    /// Starts the process, and waits until a line of its output has a URL that ends in `path`.
     pub fn start(name: &str, command: &Command, path: &str) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
         let mut command = with_death_signal(command, "KILL");
@@ -41,7 +40,7 @@ impl Process {
         let child = command
             .spawn()
             .with_context(|| format!("{name} cannot be started with setpriv"))?;
-        // It holds the writing end, and the log would never end.
+        // The command holds the pipe's write end, so the log would never end.
         drop(command);
         let (log, url) = read_log(reader, path.to_owned());
         let mut process = Self {
@@ -58,7 +57,7 @@ impl Process {
         Ok(process)
     }
 
-    /// The server it has its database on, which nobody else uses.
+    /// Attaches the database server of this process, which no other process uses.
     #[must_use]
     pub fn with_database(mut self, database: Postgres) -> Self {
         self.database = Some(database);
@@ -82,7 +81,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What the kernel counts as resident (`VmRSS`).
+    /// Resident memory of the process (`VmRSS` in `/proc/PID/status`).
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kibibytes = status
@@ -92,9 +91,9 @@ impl Process {
         Ok(kibibytes.trim().parse::<u64>()? * 1024)
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM, and waits until the process has ended.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(self.child.id().try_into()?).context("a process has a number")?;
+        let pid = Pid::from_raw(self.child.id().try_into()?).context("a process id is 0")?;
         kill_process(pid, Signal::TERM)?;
         let deadline = Instant::now() + TIMEOUT;
         while self.child.try_wait()?.is_none() {
@@ -112,7 +111,8 @@ impl Process {
     }
 }
 
-/// The same, and it gets that signal if we end: else nobody would end it after we are killed.
+/// The command under `setpriv`, so that its process receives `signal` when the benchmark ends, even
+/// by SIGKILL.
 pub fn with_death_signal(command: &Command, signal: &str) -> Command {
     let mut setpriv = Command::new("setpriv");
     setpriv
@@ -129,13 +129,14 @@ pub fn with_death_signal(command: &Command, signal: &str) -> Command {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already, and then there is nothing to end.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Keeps reading, so that the server never waits for us; tells the first URL with that path.
+/// Reads all output, so that the server never blocks on the pipe. Sends the first URL that ends in
+/// `path`.
 fn read_log(pipe: std::io::PipeReader, path: String) -> (Log, Receiver<String>) {
     let log = Log::default();
     let (sender, url) = channel();
@@ -148,10 +149,10 @@ fn read_log(pipe: std::io::PipeReader, path: String) -> (Log, Receiver<String>) 
             if let Some(url) = url
                 && let Some(sender) = sender.take()
             {
-                // Nobody waits any more if it took too long.
+                // After a time-out the receiver is gone.
                 let _ = sender.send(url.to_owned());
             }
-            let mut lines = lines.lock().expect("nobody panics with it");
+            let mut lines = lines.lock().expect("the lock is never held during a panic");
             if lines.len() == LOG_LINES {
                 lines.pop_front();
             }

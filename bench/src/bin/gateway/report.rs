@@ -1,8 +1,8 @@
-//! What was measured, and the gates it has to pass.
+//! Measured values and their gates.
 
 use std::fmt::Display;
 
-/// A bound, and where we want to be.
+/// A bound that must hold, and the aim.
 #[derive(Clone, Copy)]
 pub enum Gate {
     AtLeast(f64, f64),
@@ -24,12 +24,12 @@ struct Verdict {
 }
 
 impl Report {
-    /// A number that is shown.
+    /// Adds a value of the first table.
     pub fn fact(&mut self, label: impl Into<String>, value: impl Display) {
         self.facts.push((label.into(), value.to_string()));
     }
 
-    /// A number that is shown beside those with gates.
+    /// Adds a ratio without a gate to the second table.
     pub fn ratio(&mut self, label: impl Into<String>, value: f64) {
         self.verdicts.push(Verdict {
             label: label.into(),
@@ -40,7 +40,7 @@ impl Report {
         });
     }
 
-    /// A number with a gate.
+    /// Adds a value with a gate.
     pub fn gate(&mut self, label: impl Into<String>, value: f64, unit: &'static str, gate: Gate) {
         self.verdicts.push(Verdict {
             label: label.into(),
@@ -51,7 +51,7 @@ impl Report {
         });
     }
 
-    /// A number that ought to pass, and fails nothing: it differs too much from run to run.
+    /// Adds a value whose gate fails nothing, because it varies too much between runs.
     pub fn unenforced_gate(
         &mut self,
         label: impl Into<String>,
@@ -68,8 +68,9 @@ impl Report {
         });
     }
 
-    /// Prints both tables, and says whether every gate was passed. Without `judged`, numbers are
-    /// too small to be held against gates.
+    /// Prints both tables, and returns `true` if every enforced gate passes. Without
+    /// `enforce_gates` the run was too small for a comparison with gates, and the result is always
+    /// `true`.
     pub fn print(&self, enforce_gates: bool) -> bool {
         if !self.facts.is_empty() {
             println!("| measured | |");
@@ -123,7 +124,7 @@ impl Verdict {
     }
 }
 
-/// Three digits that count.
+/// The value with three significant digits.
 fn short(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),

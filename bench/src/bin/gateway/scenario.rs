@@ -1,5 +1,4 @@
-//! What is asked of the gateway, a question a file. Each measures whom it compares in turns, and
-//! gives ratios.
+//! The scenarios, one file each. A scenario measures its contestants in turns and reports ratios.
 
 mod calls;
 mod deliver;
@@ -25,11 +24,11 @@ use crate::webhook::{Ids, Kind, OpenAi};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Durable receive beside a bare handler and the applications people write
+    /// Durable receive beside a bare handler and typical applications
     Receive,
-    /// Received and delivered under a flood, with the backlog flat
+    /// Receiving and delivering under a closed loop, with a flat backlog
     Deliver,
-    /// Latency at half of what it could take, beside an fdatasync
+    /// Latency at half of the closed loop's rate, beside an fdatasync
     HalfLoad,
     /// Receiving with millions of messages stored
     Stored,
@@ -37,30 +36,30 @@ pub enum Scenario {
     Calls,
     /// Resident memory, idle and with a backlog
     Memory,
-    /// From the start to the first 200 with millions of messages stored
+    /// Time from process start to the first 200 with millions of messages stored
     Start,
     /// A destination beside one that hangs
     Neighbour,
     /// Durable receive on PostgreSQL
     PgReceive,
-    /// Received and delivered under a flood on PostgreSQL
+    /// Receiving and delivering under a closed loop on PostgreSQL
     PgDeliver,
-    /// Two gateways on one PostgreSQL beside one
+    /// Two gateways on one PostgreSQL server beside one gateway
     PgTwo,
-    /// What a claim costs with a thousand and with a million due on PostgreSQL
+    /// Latency of a claim with a thousand and with a million due deliveries on PostgreSQL
     PgClaims,
 }
 
-/// How long and how much.
+/// Durations and sizes of the scenarios.
 pub struct Scale {
     pub rounds: usize,
     pub warm_up: Duration,
     pub time: Duration,
     pub deliver_time: Duration,
-    /// Stored; twice as many for the start, a fifth as many due.
+    /// Number of stored messages; `start` stores twice as many, `memory` and `pg-claims` a fifth.
     pub messages: u64,
     pub calls_backlog: u64,
-    /// How long memory is watched.
+    /// Duration of memory sampling.
     pub watch: Duration,
     pub ids: Ids,
 }
@@ -77,7 +76,7 @@ impl Scale {
         ids: Ids::LedByTime,
     };
 
-    /// Whether the benchmark works, not how fast anything is.
+    /// Small numbers, to check that the benchmark works.
     pub const QUICK: Self = Self {
         rounds: 1,
         warm_up: Duration::from_millis(200),
@@ -114,7 +113,7 @@ impl Scenario {
     }
 }
 
-/// What a fresh contestant answers a second when it is flooded.
+/// Webhooks a second that a newly started contestant accepts under a closed loop.
 fn closed_loop_rate(
     installed: &Installed,
     scale: &Scale,

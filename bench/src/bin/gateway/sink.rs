@@ -1,5 +1,5 @@
-//! The application behind the gateway: takes what is delivered, in a process of its own, and
-//! remembers how long each took to come.
+//! The application behind the gateway: a process that receives deliveries and records their
+//! latencies.
 
 mod server;
 
@@ -17,21 +17,21 @@ use crate::webhook::Kind;
 
 pub use server::serve;
 
-/// How long deliveries may take to come when no more are sent.
+/// Time limit for outstanding deliveries after the load has ended.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the application behaves.
+/// Behaviour of the application.
 #[derive(Clone, Copy)]
 pub enum SinkBehaviour {
-    /// Answers at once.
+    /// Answers immediately.
     Prompt,
-    /// Answers after so long.
+    /// Answers after this delay.
     Slow(Duration),
-    /// Takes everything and answers nothing.
+    /// Reads requests, and answers none.
     Hung,
 }
 
-/// A running one, asked over a connection of its own.
+/// A running sink, queried over a separate connection.
 pub struct Sink {
     process: Process,
     control: TcpStream,
@@ -59,30 +59,30 @@ impl Sink {
         self.process.url()
     }
 
-    /// Deliveries that arrived.
+    /// Number of deliveries so far.
     pub fn count(&mut self) -> anyhow::Result<u64> {
         let text = self.query("count")?;
         Ok(str::from_utf8(&text)?.parse()?)
     }
 
-    /// How long each delivery of that kind took from OpenAI to here, since this was asked last.
+    /// Latencies from OpenAI to the sink of all deliveries of this kind since the last query.
     pub fn latencies(&mut self, kind: Kind) -> anyhow::Result<Vec<Duration>> {
         let microseconds = self.query(server::name(kind))?;
         let each = microseconds.chunks_exact(4).map(|bytes| {
-            let bytes = bytes.try_into().expect("four of them");
+            let bytes = bytes.try_into().expect("a chunk has four bytes");
             Duration::from_micros(u32::from_le_bytes(bytes).into())
         });
         Ok(each.collect())
     }
 
-    /// The same, once there are so many.
+    /// Waits for `count` deliveries of this kind, and returns their latencies.
     pub fn wait_for(&mut self, kind: Kind, count: usize) -> anyhow::Result<Vec<Duration>> {
         let deadline = Instant::now() + TIMEOUT;
         let mut latencies = self.latencies(kind)?;
         while latencies.len() < count {
             ensure!(
                 Instant::now() < deadline,
-                "of {count} webhooks {} were delivered",
+                "{} of {count} webhooks were delivered within {TIMEOUT:?}",
                 latencies.len()
             );
             thread::sleep(Duration::from_millis(20));
@@ -97,9 +97,11 @@ impl Sink {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = self.control.read(&mut buffer)?;
-            ensure!(count > 0, "the sink is gone");
+            ensure!(count > 0, "the sink closed the connection");
             answer.extend_from_slice(&buffer[..count]);
-            if let Some(ends) = http::first_message(&answer).context("the sink answers oddly")? {
+            if let Some(ends) =
+                http::first_message(&answer).context("cannot read the answer of the sink")?
+            {
                 return Ok(answer[ends.head..ends.body].to_vec());
             }
         }

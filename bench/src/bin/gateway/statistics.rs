@@ -1,4 +1,4 @@
-//! Medians, because a disk or a neighbour spoils means.
+//! Medians and percentiles. Means would let one slow round or disk stall dominate.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// The median of the ratios of the rounds, so that what slowed a whole round cancels.
+/// Median of the ratios of the rounds. A disturbance of a whole round cancels out.
 pub fn ratio(values: &[f64], others: &[f64]) -> f64 {
     let ratios: Vec<f64> = values
         .iter()
@@ -18,7 +18,7 @@ pub fn ratio(values: &[f64], others: &[f64]) -> f64 {
     median(&ratios)
 }
 
-/// The value that `share` of all do not exceed; 0 of none.
+/// The smallest value that at least `share` of all values do not exceed; 0 for no values.
 pub fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! OpenAI's side: events that are all different, honestly signed.
+//! OpenAI as a sender: events that all differ, with valid signatures.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,18 +7,19 @@ use openai_webhooks::{WebhookHeaders, Webhooks};
 
 pub const SECRET: &str = "whsec_BwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSY=";
 
-/// What the body of every event begins with; the time it was sent follows.
+/// Start of every event body. The send time follows: nanoseconds since 1970 as
+/// [`SENT_AT_DIGITS`] hexadecimal digits.
 const BODY_START: &str = r#"{"id": "evt_"#;
 const SENT_AT_DIGITS: usize = 16;
-/// Where the type of every event has begun and ended, so that no large body is searched.
+/// Prefix of a body that contains the whole event type. Only these bytes are searched.
 const TYPE_BYTES_MAX: usize = 140;
 
-/// In which order the ids of webhooks come.
+/// Order of webhook ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Ids {
-    /// The second comes first, as in OpenAI's.
+    /// Unix seconds, then random digits, like OpenAI's ids.
     LedByTime,
-    /// All of it is random.
+    /// Random digits only.
     Random,
 }
 
@@ -47,7 +48,7 @@ impl OpenAi {
         }
     }
 
-    /// The next event: the three signed headers and the body.
+    /// Creates the next event: its three signed headers and its body.
     pub fn event(&mut self) -> (WebhookHeaders, String) {
         let now = since_1970();
         let seconds = now.as_secs();
@@ -76,8 +77,8 @@ impl OpenAi {
         (headers, body)
     }
 
-    /// Puts the next event into `request` as it travels: what else comes with a webhook through a
-    /// proxy is there too.
+    /// Writes the next event into `request` as an HTTP/1.1 request, with the headers that a proxy
+    /// adds.
     pub fn write(&mut self, request: &mut Vec<u8>, host: &str, path: &str) {
         use std::io::Write as _;
         let (headers, body) = self.event();
@@ -101,11 +102,11 @@ impl OpenAi {
             headers.timestamp,
             headers.signature,
         )
-        .expect("memory can be written to");
+        .expect("a write to memory never fails");
     }
 }
 
-/// What the receiver of an event sees: its kind, and how long it took since it was sent.
+/// The kind of a received event, and its latency since it was sent.
 pub fn kind_and_latency(body: &[u8]) -> Option<(Kind, Duration)> {
     let digits = body.get(BODY_START.len()..BODY_START.len() + SENT_AT_DIGITS)?;
     let sent_at = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;

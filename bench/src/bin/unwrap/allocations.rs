@@ -1,4 +1,4 @@
-//! Counts the allocations of this thread, at the price of one addition each.
+//! An allocator that counts the allocations of each thread. The cost is one addition each.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,7 +10,7 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often `work` asks for memory, or for more of it.
+/// Number of allocations and reallocations that `work` makes on this thread.
 pub fn during<T>(work: impl FnOnce() -> T) -> u64 {
     let before = COUNT.get();
     drop(work());

@@ -1,4 +1,4 @@
-//! Who is measured. Each does the same work in the way its documentation shows.
+//! The measured libraries. Each does the same work, as its documentation shows.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -30,12 +30,12 @@ pub enum ContestantId {
 pub struct Contestant {
     pub id: ContestantId,
     pub run: Box<Run>,
-    /// A process needs more time at a stretch than a function, to outweigh what it costs to switch
-    /// to it.
+    /// Minimum time of the calls of a round. A process needs more than a function, to outweigh the
+    /// cost of a process switch.
     pub seconds_a_round: f64,
 }
 
-/// So many calls with the same request; gives nanoseconds a call.
+/// Makes a number of calls with the same request; returns nanoseconds per call.
 type Run = dyn FnMut(&Request, u32) -> f64;
 
 pub fn in_rust() -> Vec<Contestant> {
@@ -114,7 +114,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers[name].to_str().expect("printable ASCII")
 }
 
-/// What one writes first beside a library that only verifies. Its `data` has what ours has.
+/// The obvious event type beside a library that only verifies: an internally tagged enum. Its
+/// `data` has the fields of the event types in openai-webhooks.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 #[expect(dead_code, reason = "parsed and dropped")]
@@ -162,8 +163,8 @@ impl NaiveEvent {
     }
 }
 
-/// The floor: as many blocks as the request has, at the price of a block in a long run, where
-/// nothing but the instructions of the compression counts.
+/// The lower bound: the request's number of blocks, times the time per block in a long run. In a
+/// long run only the compression itself counts.
 fn sha256() -> Contestant {
     const RUN_BLOCKS: usize = 256;
     let blocks = [[0x5A; 64]; RUN_BLOCKS];

@@ -1,10 +1,10 @@
-//! How long it takes to unwrap a webhook: ours, the SHA-256 work nobody can avoid, and the
-//! libraries people use today.
+//! `scripts/bench unwrap`: time to unwrap a webhook with openai-webhooks, beside the necessary
+//! SHA-256 work and the usual libraries.
 //!
 //! One call finds the headers in a `http::HeaderMap`, checks the time, computes the HMAC, compares,
-//! parses to a typed owned event and drops it. All contestants take turns within each of many
-//! rounds, so that whatever else the machine does meets them alike; what counts are ratios within a
-//! round, and of those the medians.
+//! parses to a typed owned event and drops it. The contestants take turns in many rounds, so that
+//! disturbances of the machine affect all of them alike. The results are medians of the ratios
+//! within a round.
 
 mod allocations;
 mod contestants;
@@ -26,7 +26,7 @@ const ROUNDS: usize = 101;
 fn main() -> ExitCode {
     let sdks = std::env::args()
         .nth(1)
-        .expect("usage: unwrap FOLDER, with the SDKs as scripts/bench installs them");
+        .expect("usage: unwrap FOLDER, the folder of SDKs that scripts/bench installs");
     let sdks = Sdk::start_all(Path::new(&sdks));
 
     let mut contestants = contestants::in_rust();

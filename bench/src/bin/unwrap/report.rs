@@ -1,4 +1,4 @@
-//! The table, and the gates it has to pass.
+//! The result tables and the gates.
 
 use crate::contestants::ContestantId;
 use crate::rounds::Times;
@@ -8,7 +8,7 @@ enum Gate {
     AtLeast([f64; 3]),
 }
 
-/// How many times longer the first takes than the second.
+/// Gates on the time of the first contestant divided by the time of the second, for each size.
 const RATIOS: [(ContestantId, ContestantId, Gate); 7] = [
     (
         ContestantId::OursVerify,
@@ -49,7 +49,7 @@ const RATIOS: [(ContestantId, ContestantId, Gate); 7] = [
 
 const ALLOCATIONS: Gate = Gate::AtMost([2.0, 5.0, 5.0]);
 
-/// Says whether every gate was passed.
+/// Prints the tables, and returns `true` if every gate passes.
 pub fn print(times: &[Times], allocations: [f64; 3]) -> bool {
     println!("| nanoseconds a call | small | medium | large |");
     println!("|---|--:|--:|--:|");

@@ -1,5 +1,5 @@
-//! The three requests every contestant gets, signed anew each round because most of them read the
-//! real clock.
+//! The three requests of the benchmark. Each round signs them again, because most contestants read
+//! the real clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,10 +8,10 @@ use openai_webhooks::Webhooks;
 
 pub const SECRET: &str = "whsec_BwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSY=";
 
-/// As long as OpenAI's own.
+/// A webhook id as long as OpenAI's.
 const WEBHOOK_ID: &str = "wh_685c059b38a08190a4da97a6bd6cd6d1";
 
-/// Small, medium and large.
+/// The bodies: small, medium and large.
 pub const SIZES: [fn() -> String; 3] = [thin_event, call, call_with_many_headers];
 
 pub struct Request {
@@ -40,8 +40,8 @@ impl Request {
         }
     }
 
-    /// Blocks of 64 bytes that SHA-256 has to compress: the signed text with its padding, and the
-    /// outer hash of the HMAC. The two blocks of the key can be hashed once and for all.
+    /// Number of 64-byte blocks that SHA-256 must compress: the signed text with its padding, and
+    /// the outer hash of the HMAC. The two key blocks can be hashed once for all requests.
     pub fn sha256_blocks(&self) -> usize {
         let signed_bytes = WEBHOOK_ID.len() + ".1750861210.".len() + self.body.len();
         let padding_bytes_min = 9;
@@ -49,7 +49,7 @@ impl Request {
     }
 }
 
-/// What else comes with a webhook through a proxy.
+/// The other headers of a webhook that arrives through a proxy.
 const UNSIGNED_HEADERS: [(&str, &str); 7] = [
     ("host", "example.com"),
     ("user-agent", "OpenAI/1.0"),

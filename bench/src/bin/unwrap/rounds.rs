@@ -1,14 +1,14 @@
-//! Lets the contestants take turns.
+//! Rounds in which the contestants take turns.
 
 use crate::contestants::{Contestant, ContestantId};
 use crate::request::Request;
 
 const SIZES: usize = crate::request::SIZES.len();
 
-/// Rounds that do not count: caches fill, and Node compiles what it sees often.
+/// Rounds before the measurement: caches fill, and Node compiles hot code.
 const WARM_UP_ROUNDS: usize = 10;
 
-/// Nanoseconds a call of one contestant: a list for each size, an item for each round.
+/// Times of one contestant in nanoseconds per call: a list for each size, an item for each round.
 pub struct Times {
     pub id: ContestantId,
     rounds: [Vec<f64>; SIZES],
@@ -19,8 +19,8 @@ impl Times {
         self.rounds.each_ref().map(|times| median(times.clone()))
     }
 
-    /// How many times longer we took than `other`: the median of the rounds' ratios, so that what
-    /// slowed a whole round cancels.
+    /// Ratios of these times to those of `other`: the median of the rounds' ratios, for each size.
+    /// A disturbance of a whole round cancels out.
     pub fn ratios_to(&self, other: &Self) -> [f64; SIZES] {
         std::array::from_fn(|size| {
             let pairs = self.rounds[size].iter().zip(&other.rounds[size]);
@@ -50,7 +50,8 @@ pub fn run(
         for (size, body) in sizes.iter().enumerate() {
             let request = Request::signed_now(body());
             for turn in 0..contestants.len() {
-                // Someone else begins each round: whoever follows a process finds the caches cold.
+                // Each round begins with another contestant, because one that follows a process
+                // finds cold caches.
                 let index = (turn + round) % contestants.len();
                 let nanoseconds = (contestants[index].run)(&request, calls[index][size]);
                 if round >= WARM_UP_ROUNDS {

@@ -1,4 +1,4 @@
-//! OpenAI's own SDKs, each in a process that waits for its next round.
+//! OpenAI's SDKs, each in a process that reads rounds from stdin.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -71,7 +71,7 @@ impl Sdk {
 
 impl Drop for Sdk {
     fn drop(&mut self) {
-        // It may be gone already, and then there is nothing to end.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,5 +1,5 @@
-//! What it costs to have serde_json read a text and keep nothing: the least that any reader built
-//! on it can take.
+//! A type that makes serde_json read a text and keep nothing: the lower bound for any reader built
+//! on serde_json.
 
 use std::fmt;
 use std::hint::black_box;
@@ -18,7 +18,7 @@ impl<'de> Visitor<'de> for Walk {
     type Value = Walk;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what our requests have")
+        f.write_str("an object, an array, a string or a positive integer")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Walk, A::Error> {

@@ -1,4 +1,4 @@
-//! One kept-alive connection with at most one request under way.
+//! One keep-alive connection with at most one request in flight.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,25 +10,25 @@ use crate::http::{self, MessageEnds};
 
 pub struct Connection {
     pub socket: TcpStream,
-    /// Kept until it is accepted.
+    /// The current request, stored for repetitions until it is accepted.
     pub request: Vec<u8>,
     pub answer: Vec<u8>,
-    /// When the request should have been sent.
+    /// Time at which the request was due.
     pub due: Instant,
     is_answered: bool,
 }
 
-/// What came in.
+/// Result of one read.
 pub enum Read {
     Complete(MessageEnds),
     Incomplete,
-    /// The server closed the connection while nothing was under way, as it may.
+    /// The server closed the connection while no request was in flight, which HTTP allows.
     Closed,
 }
 
 impl Connection {
     pub fn open(host: &str) -> anyhow::Result<Self> {
-        let socket = TcpStream::connect(host).context("the server takes no connection")?;
+        let socket = TcpStream::connect(host).context("cannot connect to the server")?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -40,14 +40,14 @@ impl Connection {
         })
     }
 
-    /// A request is smaller than the buffer of a socket that has been read empty, so it never has
-    /// to wait.
+    /// Sends the request. It is smaller than the socket's empty send buffer, so the call never
+    /// blocks.
     pub fn send(&mut self) -> anyhow::Result<()> {
         self.answer.clear();
         self.is_answered = false;
         self.socket
             .write_all(&self.request)
-            .context("the server took no request")
+            .context("cannot send a request")
     }
 
     pub fn read(&mut self) -> anyhow::Result<Read> {
@@ -57,7 +57,7 @@ impl Connection {
             Ok(0) => bail!("the server closed a connection instead of answering"),
             Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).context("an answer broke off"),
+            Err(error) => return Err(error).context("cannot read an answer"),
         }
         Ok(match http::first_message(&self.answer)? {
             Some(ends) => {

@@ -1,4 +1,4 @@
-//! Whether a call gets through while ten thousand other events wait for the same, slow application.
+//! Latency of calls while ten thousand other deliveries wait for the same, slow application.
 
 use std::time::Duration;
 
@@ -13,17 +13,16 @@ use crate::sink::{Sink, SinkBehaviour};
 use crate::statistics::{median, percentile};
 use crate::webhook::{Ids, Kind, OpenAi};
 
-/// How long the application takes for anything.
+/// Response time of the application.
 const DELAY: Duration = Duration::from_millis(100);
 const CONCURRENCY: u64 = 16;
 const CALLS_A_SECOND: f64 = 25.0;
-/// How much longer calls come than others are measured: they are few, and it is the worst of them
-/// that counts.
+/// Factor on the measured time. Calls are few, and the gate is on their p99.
 const TIME_FACTOR: u32 = 2;
 
 pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let time = scale.time * TIME_FACTOR;
-    // What is delivered meanwhile comes on top, so that the backlog is there until the end.
+    // Extra messages replace those delivered during the run, so that the backlog lasts to the end.
     let deliveries_a_second = CONCURRENCY as f64 / DELAY.as_secs_f64();
     let delivered_max = (deliveries_a_second * (time + scale.warm_up * 2).as_secs_f64()) as u64;
     let backlog = scale.calls_backlog + delivered_max;

@@ -1,5 +1,5 @@
-//! A flood that is received and delivered at once. Receiving must not starve delivering: the
-//! backlog stays flat.
+//! Receiving and delivering at the same time under a closed loop. Receiving must not starve
+//! delivering: the backlog stays flat.
 
 use std::slice;
 use std::sync::atomic::Ordering;
@@ -19,25 +19,25 @@ use crate::sink::{Sink, SinkBehaviour};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Kind, OpenAi};
 
-/// A flat backlog is no more than this of traffic, at the end and ever.
+/// Bound of a flat backlog, in seconds of traffic.
 const BACKLOG_SECONDS_MAX: f64 = 2.0;
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// How long the rest may take to be delivered when no more comes.
+/// Time limit for the remaining deliveries after the load has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Round {
     delivered_a_second: f64,
-    /// Seconds of traffic, at the end.
+    /// Backlog at the end of the load, in seconds of traffic.
     backlog: f64,
-    /// Seconds of traffic, at its worst.
+    /// Largest sampled backlog, in seconds of traffic.
     backlog_max: f64,
     refused: u64,
     undelivered: u64,
-    /// On PostgreSQL.
+    /// Cost of one webhook; PostgreSQL only.
     cost: Option<Cost>,
 }
 
-/// In SQLite.
+/// Measures the gateway on SQLite.
 pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let in_sqlite = |folder: &Folder, sink: &Sink| {
         let gateway = Gateway::new().with_destination("app", sink.url(), "");
@@ -47,7 +47,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     measure(installed, scale, report, ("", gate), in_sqlite)
 }
 
-/// In PostgreSQL.
+/// Measures the gateway on PostgreSQL.
 pub fn run_on_postgres(
     installed: &Installed,
     scale: &Scale,
@@ -142,7 +142,7 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
 
     let accepted = load.accepted();
     let backlog = |sink: &mut Sink| {
-        // In this order: what is delivered in between must not make it look smaller than nothing.
+        // Deliveries between the two reads make the backlog look smaller, but never negative.
         let accepted = accepted.load(Ordering::Relaxed);
         anyhow::Ok(accepted.saturating_sub(sink.count()?))
     };

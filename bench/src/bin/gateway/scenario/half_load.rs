@@ -1,4 +1,4 @@
-//! How long a webhook waits for its 200 when the gateway is at half of what it could take.
+//! Latency of the 200 at half of the rate that the gateway reaches under a closed loop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,7 +55,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     Ok(())
 }
 
-/// Milliseconds of each round.
+/// Milliseconds, one value for each round.
 #[derive(Default)]
 struct Rounds {
     sync: Vec<f64>,
@@ -67,7 +67,7 @@ struct Rounds {
     p50_of_bare: Vec<f64>,
 }
 
-/// Measures the gateway, and returns half of what it could take in a second.
+/// Measures the gateway, and returns half of its closed-loop rate in webhooks a second.
 fn gateway(
     installed: &Installed,
     scale: &Scale,
@@ -95,8 +95,7 @@ fn gateway(
     Ok(half)
 }
 
-/// What the disk takes where as many requests are read and answered, and somebody else waits for
-/// it.
+/// Measures an fdatasync while bare axum answers requests at the same rate.
 fn beside_bare_axum(
     installed: &Installed,
     scale: &Scale,
@@ -112,7 +111,7 @@ fn beside_bare_axum(
         let sync = scope.spawn(|| disk::fdatasync_until(folder, &is_over));
         let answers = load.open_loop(rate, scale.time);
         is_over.store(true, Ordering::Relaxed);
-        let sync = sync.join().expect("it does not panic");
+        let sync = sync.join().expect("fdatasync does not panic");
         anyhow::Ok((sync?, answers?.latencies))
     })?;
     let p50 = percentile(&latencies, 0.50);

@@ -1,4 +1,4 @@
-//! What the gateway keeps in memory, with nothing to do and with a great deal.
+//! Resident memory of the gateway: idle, after a closed loop, and with a large backlog.
 
 use std::net::TcpListener;
 use std::thread;
@@ -61,13 +61,13 @@ fn with_backlog(installed: &Installed, scale: &Scale, due: u64) -> anyhow::Resul
     Ok(most)
 }
 
-/// A port that was free a moment ago.
+/// URL of a closed port: one that was free a moment ago.
 fn refusing_url() -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     Ok(format!("http://{}/", listener.local_addr()?))
 }
 
-/// MiB.
+/// Largest sampled resident memory, in MiB.
 fn most_resident(process: &Process, time: Duration) -> anyhow::Result<f64> {
     let end = Instant::now() + time;
     let mut most = 0;

@@ -1,4 +1,4 @@
-//! Whether a claim costs more when much is due.
+//! Latency of a claim with few and with many due deliveries.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ use crate::webhook::Ids;
 
 const DESTINATION: &str = "app";
 const FEW: u64 = 1000;
-/// Deliveries of one claim.
+/// Limit of deliveries per claim.
 const BATCH: usize = 32;
-/// Claims of a round: less than the few hold.
+/// Claims per round. Together with the first claim they take fewer than [`FEW`] deliveries.
 const CLAIMS: usize = 25;
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ async fn measure(server: &Postgres, scale: &Scale, report: &mut Report) -> anyho
     let (mut of_few, mut of_many) = (Vec::new(), Vec::new());
     for round in 0..scale.rounds {
         let few = Due::fill(server, &format!("few_{round}"), FEW).await?;
-        // The first of a connection is another matter.
+        // Warm-up: the first claim of a connection is slower.
         few.claim(1).await?;
         many.claim(1).await?;
         of_few.push(few.claim(CLAIMS).await?);
@@ -61,7 +61,7 @@ async fn measure(server: &Postgres, scale: &Scale, report: &mut Report) -> anyho
     Ok(())
 }
 
-/// Deliveries that are due to one destination.
+/// A store with due deliveries for one destination.
 struct Due {
     store: PostgresStore,
 }
@@ -84,8 +84,8 @@ impl Due {
         })
     }
 
-    /// Claims so often, delivers what it has claimed, and gives the median of the claims in
-    /// milliseconds.
+    /// Makes `claims` claims, and settles all claimed deliveries as delivered. Returns the median
+    /// latency of a claim in milliseconds.
     async fn claim(&self, claims: usize) -> anyhow::Result<f64> {
         let mut times = Vec::with_capacity(claims);
         for _ in 0..claims {

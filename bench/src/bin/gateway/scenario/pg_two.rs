@@ -1,5 +1,5 @@
-//! Whether two gateways on one PostgreSQL are worth no less than one, on a machine that they share
-//! with it; and where the time goes.
+//! Rate of two gateways beside the rate of one, on one PostgreSQL server on the same machine; and
+//! the CPU time of each process.
 
 use super::Scale;
 use crate::contestants::{Gateway, Installed};
@@ -12,15 +12,16 @@ use crate::report::{Gate, Report};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Kind, OpenAi};
 
-/// Who share the machine.
+/// Gateways that share the machine.
 struct Setup {
     name: &'static str,
     gateways: usize,
-    /// Whether each has its part of the cores, one of two, or a thread for each of them.
+    /// `true`: a gateway has `cores / DIVIDED_BY` threads, at least one. `false`: it has one thread
+    /// for each core.
     divide_cores: bool,
 }
 
-/// Who shares a machine with so many processes is now faster, now slower by a tenth.
+/// Factor on the rounds. With so many processes on a machine, a round varies by a tenth.
 const ROUNDS_FACTOR: usize = 3;
 
 const SETUPS: [Setup; 4] = [
@@ -45,14 +46,14 @@ const SETUPS: [Setup; 4] = [
         divide_cores: true,
     },
 ];
-/// Whose cores are divided divides them with one other.
+/// Number of gateways that divide the cores.
 const DIVIDED_BY: usize = 2;
 
 pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
     let mut rounds = SETUPS.each_ref().map(|_| Vec::new());
     for round in 0..scale.rounds * ROUNDS_FACTOR {
         for turn in 0..SETUPS.len() {
-            // Another begins each round, and another follows it.
+            // Each round begins with another setup; the direction alternates.
             let step = if round % 2 == 0 { 1 } else { SETUPS.len() - 1 };
             let index = (round + turn * step) % SETUPS.len();
             let run = Run::of(&SETUPS[index], installed, scale)?;
@@ -88,9 +89,9 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     Ok(())
 }
 
-/// What a flood came to.
+/// Result of one closed loop.
 struct Run {
-    /// 200s a second.
+    /// Accepted webhooks a second.
     rate: f64,
     cost: Cost,
 }

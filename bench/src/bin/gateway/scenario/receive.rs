@@ -1,5 +1,5 @@
-//! How many webhooks a second are durable and answered, beside who does nothing and who does the
-//! same.
+//! Durable receive, in webhooks a second, beside a bare handler and typical applications with and
+//! without a database.
 
 use super::{Scale, closed_loop_rate};
 use crate::contestants::{Contestant, Installed};
@@ -20,7 +20,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     let mut rates: [Vec<f64>; CONTESTANTS.len()] = Default::default();
     for round in 0..scale.rounds {
         for turn in 0..CONTESTANTS.len() {
-            // Someone else begins each round.
+            // Each round begins with another contestant.
             let index = (turn + round) % CONTESTANTS.len();
             rates[index].push(closed_loop_rate(installed, scale, CONTESTANTS[index])?);
         }

@@ -1,4 +1,4 @@
-//! How soon a webhook is accepted after a start, whatever is stored.
+//! Time from process start to the first accepted webhook, with many messages stored.
 
 use std::time::Instant;
 

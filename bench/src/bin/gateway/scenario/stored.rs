@@ -1,4 +1,4 @@
-//! Whether receiving slows down as the database grows.
+//! Rate of receiving with a large database beside the rate with an empty one.
 
 use super::Scale;
 use crate::contestants::{Gateway, Installed};

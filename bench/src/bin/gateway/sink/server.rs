@@ -1,4 +1,5 @@
-//! What runs in the process. One thread, as cheap as the load: the machine has few cores.
+//! The server in the sink's process. One thread with one epoll, like the load generator, since the
+//! machine has few cores.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -15,10 +16,10 @@ use crate::http;
 use crate::webhook::{self, Kind};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-/// Number of the listening socket; connections count from 1.
+/// Number of the listening socket. Connections have the numbers after it.
 const LISTENER: u64 = 0;
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub fn serve(behaviour: SinkBehaviour) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("http://{}/delivered", listener.local_addr()?);
@@ -44,7 +45,7 @@ pub fn serve(behaviour: SinkBehaviour) -> anyhow::Result<()> {
             match event.data.u64() {
                 LISTENER => {
                     let (socket, _) = listener.accept()?;
-                    let number = numbers.next().expect("numbers do not end");
+                    let number = numbers.next().expect("connections never exhaust u64");
                     server.take(socket, number)?;
                 }
                 number => server.read(number),
@@ -57,11 +58,12 @@ struct Server {
     behaviour: SinkBehaviour,
     poll: OwnedFd,
     connections: HashMap<u64, Connection>,
-    /// To be given later, the first due first.
+    /// Delayed answers with due time and connection, in order of due time.
     answers: VecDeque<(Instant, u64)>,
     count: u64,
-    /// Microseconds each.
+    /// Latencies of `Kind::Response`, in microseconds.
     responses: Vec<u32>,
+    /// Latencies of `Kind::Call`, in microseconds.
     calls: Vec<u32>,
 }
 
@@ -85,7 +87,7 @@ impl Server {
         Ok(())
     }
 
-    /// Gives the answers whose time has come, and says how long until the next.
+    /// Sends due answers, and returns the time until the next one.
     fn answer_due(&mut self) -> Option<Timespec> {
         let now = Instant::now();
         while let Some((_, number)) = self.answers.pop_front_if(|(at, _)| *at <= now) {
@@ -103,7 +105,7 @@ impl Server {
         match connection.socket.read(&mut buffer) {
             Ok(count) if count > 0 => connection.request.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // It was closed.
+            // Closed by the gateway, or failed.
             _ => {
                 self.connections.remove(&number);
                 return;
@@ -162,7 +164,7 @@ impl Server {
     }
 }
 
-/// What a kind is called when it is asked for.
+/// Name of a kind in queries.
 pub fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Response => "response",
