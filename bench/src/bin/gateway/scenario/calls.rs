@@ -58,12 +58,15 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
         );
     }
     report.fact(
-        format!("a call behind {} others, p50, ms", scale.calls_backlog),
+        format!(
+            "call behind {} other deliveries, p50, ms",
+            scale.calls_backlog
+        ),
         format!("{:.2}", median(&p50)),
     );
     report.gate(
         format!(
-            "a call from OpenAI to the application behind {} others, p99",
+            "call behind {} other deliveries, OpenAI to application, p99",
             scale.calls_backlog
         ),
         median(&p99),

@@ -93,19 +93,19 @@ fn measure(
 
     let seconds = scale.deliver_time.as_secs();
     report.fact(
-        format!("{name}received and delivered for {seconds} s, deliveries a second"),
+        format!("{name}deliveries a second, closed loop for {seconds} s"),
         format!("{:.0}", median(&delivered)),
     );
     report.fact(
-        format!("{name}its backlog at its worst, in seconds of traffic"),
+        format!("{name}largest backlog, in seconds of traffic"),
         format!("{:.2}", median(&of(|round| round.backlog_max))),
     );
     report.fact(
-        format!("{name}refused with 503 meanwhile and sent again, all rounds"),
+        format!("{name}webhooks refused with 503 and sent again, all rounds"),
         refused,
     );
     report.fact(
-        format!("{name}accepted and not delivered {DRAIN_TIMEOUT:?} after the end, all rounds"),
+        format!("{name}messages not delivered {DRAIN_TIMEOUT:?} after the end, all rounds"),
         undelivered,
     );
     let costs: Vec<Cost> = rounds.iter().filter_map(|round| round.cost).collect();
@@ -113,7 +113,7 @@ fn measure(
         let mut fact = |label: &str, of: fn(&Cost) -> f64| {
             let values: Vec<f64> = costs.iter().map(of).collect();
             report.fact(
-                format!("{name}µs of the {label} for one that is delivered"),
+                format!("{name}CPU time of the {label} per delivered webhook, µs"),
                 format!("{:.1}", median(&values)),
             );
         };

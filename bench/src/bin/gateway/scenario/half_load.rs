@@ -23,7 +23,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     };
     fact("one fdatasync of 4 KiB, ms", &rounds.sync);
     fact(
-        "the same beside bare axum at the rate of half load, ms",
+        "one fdatasync beside bare axum at the rate of half load, ms",
         &rounds.sync_under_load,
     );
     fact("half load, p50, ms", &rounds.p50);
@@ -41,7 +41,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
         Gate::AtMost(6.0, 3.5),
     );
     report.ratio(
-        "half load, p50 / the same beside bare axum",
+        "half load, p50 / one fdatasync beside bare axum",
         ratio(&rounds.p50, &rounds.sync_under_load),
     );
     report.ratio(

@@ -21,10 +21,18 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     let (idle, after_load) = idle(installed, scale)?;
     let due = scale.messages / 5;
     let with_backlog = with_backlog(installed, scale, due)?;
-    report.fact("resident after a flood, MiB", format!("{after_load:.1}"));
-    report.gate("resident, idle", idle, " MiB", Gate::AtMost(64.0, 32.0));
+    report.fact(
+        "resident memory after a closed loop, MiB",
+        format!("{after_load:.1}"),
+    );
     report.gate(
-        format!("resident at most, with {due} deliveries due to nobody who listens"),
+        "resident memory, idle",
+        idle,
+        " MiB",
+        Gate::AtMost(64.0, 32.0),
+    );
+    report.gate(
+        format!("largest resident memory, {due} deliveries due to a closed port"),
         with_backlog,
         " MiB",
         Gate::AtMost(128.0, 96.0),
@@ -41,7 +49,7 @@ fn idle(installed: &Installed, scale: &Scale) -> anyhow::Result<(f64, f64)> {
     Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?.closed_loop(scale.time)?;
     thread::sleep(scale.watch / 4);
     let after_load = gateway.resident_bytes()? as f64 / MIB;
-    eprintln!("  idle {idle:.1} MiB, after a flood {after_load:.1} MiB");
+    eprintln!("  idle {idle:.1} MiB, after a closed loop {after_load:.1} MiB");
     Ok((idle, after_load))
 }
 
@@ -57,7 +65,7 @@ fn with_backlog(installed: &Installed, scale: &Scale, due: u64) -> anyhow::Resul
     let gateway = Gateway::new().with_destination("app", &refusing_url()?, "");
     let gateway = gateway.start(installed, &folder)?;
     let most = most_resident(&gateway, scale.watch)?;
-    eprintln!("  with {due} due {most:.1} MiB");
+    eprintln!("  {due} deliveries due {most:.1} MiB");
     Ok(most)
 }
 

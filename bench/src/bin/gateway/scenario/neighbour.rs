@@ -36,17 +36,17 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     let mut fact = |label: &str, values: &[f64]| {
         report.fact(label, format!("{:.2}", median(values)));
     };
-    fact("a destination alone, p99, ms", alone);
-    fact("beside one that answers, p99, ms", prompt);
-    fact("beside one that hangs, p99, ms", hung);
+    fact("destination alone, p99, ms", alone);
+    fact("destination beside one that answers, p99, ms", prompt);
+    fact("destination beside one that hangs, p99, ms", hung);
     report.unenforced_gate(
-        "p99 beside a destination that hangs / beside one that answers",
+        "p99 of a destination beside one that hangs / beside one that answers",
         ratio(hung, prompt),
         "",
         Gate::AtMost(1.1, 1.0),
     );
     report.ratio(
-        "p99 beside a destination that hangs / alone",
+        "p99 of a destination beside one that hangs / alone",
         ratio(hung, alone),
     );
     Ok(())

@@ -48,12 +48,12 @@ async fn measure(server: &Postgres, scale: &Scale, report: &mut Report) -> anyho
     many.store.close().await;
     for (due, times) in [(FEW, &of_few), (due, &of_many)] {
         report.fact(
-            format!("PostgreSQL: a claim of {BATCH} with {due} due, ms"),
+            format!("PostgreSQL: claim of {BATCH} with {due} deliveries due, ms"),
             format!("{:.2}", median(times)),
         );
     }
     report.gate(
-        format!("PostgreSQL: a claim with {due} due / with {FEW}"),
+        format!("PostgreSQL: claim with {due} deliveries due / with {FEW}"),
         ratio(&of_many, &of_few),
         "",
         Gate::AtMost(1.5, 1.1),

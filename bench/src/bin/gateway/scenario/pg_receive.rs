@@ -23,7 +23,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     }
     for (contestant, rates) in CONTESTANTS.iter().zip(&rates) {
         report.fact(
-            format!("{}, 200s a second", contestant.name()),
+            format!("{}, webhooks a second", contestant.name()),
             format!("{:.0}", median(rates)),
         );
     }
@@ -35,7 +35,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
         Gate::AtLeast(0.22, 0.35),
     );
     report.gate(
-        "PostgreSQL: durable receive / FastAPI with an insert a request",
+        "PostgreSQL: durable receive / FastAPI with one insert per request",
         ratio(ours, fastapi),
         "",
         Gate::AtLeast(5.0, 10.0),

@@ -41,7 +41,7 @@ const SETUPS: [Setup; 4] = [
         divide_cores: false,
     },
     Setup {
-        name: "what is left when one of two has stopped",
+        name: "one gateway with its part of the cores",
         gateways: 1,
         divide_cores: true,
     },
@@ -69,11 +69,15 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
                 format!("{:.1}", median(&values)),
             );
         };
-        fact("200s a second", |run| run.rate);
-        fact("webhooks a commit", |run| run.cost.webhooks_per_commit);
-        fact("µs of the server a webhook", |run| run.cost.server);
-        fact("µs of the gateways a webhook", |run| run.cost.gateways);
-        fact("µs of the load a webhook", |run| run.cost.load);
+        fact("webhooks a second", |run| run.rate);
+        fact("webhooks per commit", |run| run.cost.webhooks_per_commit);
+        fact("CPU time of the server per webhook, µs", |run| {
+            run.cost.server
+        });
+        fact("CPU time of the gateways per webhook, µs", |run| {
+            run.cost.gateways
+        });
+        fact("CPU time of the load per webhook, µs", |run| run.cost.load);
     }
     let [one, two, undivided, left] =
         rounds.map(|runs| runs.iter().map(|run| run.rate).collect::<Vec<_>>());

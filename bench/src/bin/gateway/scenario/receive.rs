@@ -27,7 +27,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     }
     for (contestant, rates) in CONTESTANTS.iter().zip(&rates) {
         report.fact(
-            format!("{}, 200s a second", contestant.name()),
+            format!("{}, webhooks a second", contestant.name()),
             format!("{:.0}", median(rates)),
         );
     }
@@ -38,7 +38,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
     let pairs = fastapi_sqlite.iter().zip(express_sqlite);
     let best: Vec<f64> = pairs.map(|(one, other)| one.max(*other)).collect();
     report.gate(
-        "durable receive / the better of FastAPI and Express, + SQLite",
+        "durable receive / the better of FastAPI and Express with SQLite",
         ratio(ours, &best),
         "",
         Gate::AtLeast(10.0, 18.0),

@@ -30,7 +30,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
         gateway.stop()?;
     }
     report.gate(
-        format!("start to the first 200 with {messages} messages stored"),
+        format!("process start to the first 200, {messages} messages stored"),
         median(&times),
         " s",
         Gate::AtMost(1.0, 0.2),

@@ -31,15 +31,15 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
             );
         }
         report.fact(
-            format!("nothing stored, ids {name}, 200s a second"),
+            format!("no messages stored, ids {name}, webhooks a second"),
             format!("{:.0}", median(&empty)),
         );
         report.fact(
-            format!("{messages} messages stored, ids {name}, 200s a second"),
+            format!("{messages} messages stored, ids {name}, webhooks a second"),
             format!("{:.0}", median(&full)),
         );
         report.gate(
-            format!("{messages} messages stored / nothing stored, ids {name}"),
+            format!("{messages} messages stored / no messages stored, ids {name}"),
             ratio(&full, &empty),
             "",
             Gate::AtLeast(0.8, 0.95),
