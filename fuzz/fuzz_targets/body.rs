@@ -1,5 +1,5 @@
-//! A correctly signed body of any bytes: it is always taken as authentic, never panics, and an
-//! event that is read says the same after it was written and read again.
+//! Random bodies with valid signatures. Invariants: the body is authentic, nothing panics, and an
+//! event is unchanged after it is written as JSON and read again.
 
 #![no_main]
 

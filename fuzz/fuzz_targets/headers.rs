@@ -1,5 +1,5 @@
-//! Any headers, any body, any clock: never a panic, and the same verdict as a second verifier,
-//! written the slow and plain way.
+//! Random headers, bodies and clocks. Invariants: nothing panics, and the verdict equals that of a
+//! second verifier, a slow and plain one.
 
 #![no_main]
 
@@ -41,7 +41,7 @@ struct Request<'a> {
     timestamp: Timestamp<'a>,
     id: Id<'a>,
     body: &'a [u8],
-    /// One of the three good headers that all others begin with.
+    /// Index of the header to omit from the three valid ones at the start of the list.
     left_out: Option<u8>,
     headers: Vec<Header<'a>>,
 }
@@ -49,19 +49,20 @@ struct Request<'a> {
 #[derive(Arbitrary, Debug)]
 enum Id<'a> {
     Text(&'a [u8]),
-    /// Near the most bytes an id may have.
+    /// An id with a length near the limit.
     Long(u8),
 }
 
 #[derive(Arbitrary, Debug)]
 enum Timestamp<'a> {
-    /// At or beside a bound of the tolerance, or now.
+    /// At or next to a bound of the tolerance, or now.
     AtEdge(u8),
     Near(i16),
     Text(&'a [u8]),
 }
 
-/// No fuzzer guesses an HMAC, so it is given the pieces of good requests to play with.
+/// A header of the request. A fuzzer cannot guess an HMAC, so most kinds contain parts of a valid
+/// request.
 #[derive(Arbitrary, Debug)]
 enum Header<'a> {
     Any(&'a [u8], &'a [u8]),
@@ -166,7 +167,7 @@ impl Request<'_> {
 fuzz_target!(|request: Request| {
     let pairs = request.pairs();
     let verdict = WEBHOOKS.verify_signature_at(request.body, &pairs, request.now);
-    let proof = second_opinion(&pairs, request.body, request.now);
+    let proof = second_verifier(&pairs, request.body, request.now);
     match (&verdict, &proof) {
         (Ok(verified), Some((id, timestamp))) => {
             assert_eq!(verified.webhook_id().as_bytes(), *id);
@@ -175,12 +176,12 @@ fuzz_target!(|request: Request| {
             assert_eq!(verified.secret_index(), 0);
         }
         (Err(error), None) => assert!(matches!(error.http_status(), 400 | 401), "{error}"),
-        _ => panic!("we say {verdict:?}, the second opinion is {proof:?}, of {pairs:?}"),
+        _ => panic!("the library says {verdict:?}, the second verifier {proof:?}, of {pairs:?}"),
     }
 });
 
-/// The id and the time, if the request proves itself.
-fn second_opinion<'p>(
+/// The second verifier: the id and the timestamp of an authentic request.
+fn second_verifier<'p>(
     pairs: &'p [(Vec<u8>, Vec<u8>)],
     body: &[u8],
     now: i64,
@@ -213,7 +214,7 @@ fn second_opinion<'p>(
         return None;
     }
 
-    // Several headers are one list; the first one sent again adds nothing to it.
+    // Several signature headers form one list. A repetition of the first one adds nothing.
     let first = values(2).find(|list| !list.is_empty())?;
     let others = values(2).filter(|list| *list != first);
     let groups: Vec<Vec<&[u8]>> = std::iter::once(first)
@@ -227,7 +228,7 @@ fn second_opinion<'p>(
     (items <= 32 && is_signed).then_some((id, seconds))
 }
 
-/// `v1`, `v1a`, `v2`
+/// A version of a signature: `v1`, `v1a`, `v2`.
 fn is_version(token: &[u8]) -> bool {
     (2..=8).contains(&token.len())
         && token[0].eq_ignore_ascii_case(&b'v')
@@ -235,13 +236,14 @@ fn is_version(token: &[u8]) -> bool {
         && token.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// A version and what stands behind it are one item.
+/// Number of items in a list of tokens. A version and the token after it form one item.
 fn count_items(tokens: &[&[u8]]) -> usize {
     let is_item = |&at: &usize| !tokens[at].is_empty() && !(at > 0 && is_version(tokens[at - 1]));
     (0..tokens.len()).filter(is_item).count()
 }
 
-/// Whether the signature stands alone, behind another or nothing, or behind a `v1` of its own.
+/// `true` if the list has the signature: alone, after an empty token, after another signature, or
+/// after its own `v1`.
 fn lists(tokens: &[&[u8]], good: &[u8]) -> bool {
     let looks_signed = |token: &[u8]| {
         let end = token

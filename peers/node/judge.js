@@ -1,17 +1,18 @@
-// Says what the official OpenAI SDK for Node answers to a webhook.
+// Prints the verdict of the official OpenAI SDK for Node on webhooks.
 //
-// Reads JSON lines on stdin and answers each with one JSON line on stdout:
+// Reads JSON lines from stdin, and answers each with one JSON line on stdout:
 //
 //     {"secret": str, "headers": [[name, value], ...], "payload_base64": str, "tolerance": int?, "now": int?, "op": str?}
 //     {"verdict": "ok"}
 //     {"verdict": "refused", "error": "<class name>"}
 //
-// `op` is "unwrap" or "verify"; without it, "verify" where a tolerance is given, else "unwrap". `now` freezes the clock, in Unix
-// seconds. Values of headers reach the SDK letter for letter; it joins repeated ones with ", ", as Node's HTTP server does.
+// `op` is "unwrap" or "verify". The default is "verify" with a tolerance, else "unwrap". `now`
+// freezes the clock, in Unix seconds. Header values reach the SDK unchanged. The SDK joins repeated
+// headers with ", ", as Node's HTTP server does.
 
 'use strict';
 
-// Global only from Node 20 on; the SDK wants it there.
+// The SDK requires the global `crypto`, which Node has from version 20 on.
 globalThis.crypto ??= require('node:crypto').webcrypto;
 
 const readline = require('node:readline');

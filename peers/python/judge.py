@@ -1,14 +1,15 @@
-"""Says what the official OpenAI SDK for Python answers to a webhook.
+"""Prints the verdict of the official OpenAI SDK for Python on webhooks.
 
-Reads JSON lines on stdin and answers each with one JSON line on stdout:
+Reads JSON lines from stdin, and answers each with one JSON line on stdout:
 
     {"secret": str, "headers": [[name, value], ...], "payload_base64": str, "tolerance": int?, "now": int?, "op": str?}
     {"verdict": "ok"}
     {"verdict": "refused", "error": "<class name>"}
 
-`op` is "unwrap" or "verify"; without it, "verify" where a tolerance is given (this SDK's `unwrap` takes none), else "unwrap".
-`now` freezes the clock, in Unix seconds. Values of headers reach the SDK letter for letter, in an `email.message.Message`, which
-is what `http.server` makes of headers: it keeps repeated ones and answers with the first.
+`op` is "unwrap" or "verify". The default is "verify" with a tolerance (this SDK's `unwrap` takes
+none), else "unwrap". `now` freezes the clock, in Unix seconds. Header values reach the SDK
+unchanged, in an `email.message.Message`, the type that `http.server` uses for headers. The type
+stores repeated headers and returns the first.
 """
 
 import base64

@@ -1,7 +1,8 @@
-"""An HTTP server that takes webhooks with the official OpenAI SDK for Python.
+"""An HTTP server that receives webhooks with the official OpenAI SDK for Python.
 
-The secret is in the environment variable OPENAI_WEBHOOK_SECRET. The first line on stdout is {"listening": "http://127.0.0.1:PORT/"};
-then there is one JSON line for each POST, before it is answered 200 or 400:
+The environment variable OPENAI_WEBHOOK_SECRET has the secret. The first line on stdout is
+{"listening": "http://127.0.0.1:PORT/"}. One JSON line follows for each POST, before its answer of
+200 or 400:
 
     {"ok": true, "webhook_id": str, "type": str, "id": str, "payload_base64": str}
     {"ok": false, "webhook_id": str or null, "error": "<class name>"}
