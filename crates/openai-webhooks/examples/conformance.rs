@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
 
+#[path = "../tests/support/answer.rs"]
+mod answer;
 #[path = "../tests/support/conformance.rs"]
 mod conformance;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use answer::Answer;
 use openai_webhooks::{
     EventType, HeadersLike, PayloadProblem, Secret, SecretError, UnwrapError, UnwrapWebhookEvent,
-    WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, WebhookHeaders, Webhooks,
+    VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, WebhookHeaders, Webhooks,
 };
 use property::holds;
 use proptest::collection::vec;

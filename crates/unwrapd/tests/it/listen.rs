@@ -13,7 +13,7 @@ use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{PATIENCE, TestGateway, Webhook, client, patient};
+use crate::support::{PATIENCE, TestGateway, Webhook, patient};
 
 const SHORT: Duration = Duration::from_secs(1);
 

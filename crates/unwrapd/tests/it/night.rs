@@ -194,7 +194,7 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
     assert!(told.starts_with("given up: 2."), "{told}");
     serving.announced("2 waiting deliveries given up by an operator");
     serving.announced("no delivery waits for an unconfigured destination any more");
-    assert_eq!(ready(&serving).await, "ok\n");
+    assert_eq!(serving.readyz().await, (200, "ok\n".into()));
 
     // A delivery that was given up can still go to another destination.
     let (code, told) = run(&[

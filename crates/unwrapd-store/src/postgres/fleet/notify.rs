@@ -261,7 +261,7 @@ pub(crate) async fn listen(
     let listener: Listener = Arc::new(move |told: &str| heard.hear(told));
     let listen = format!("LISTEN {}", notifications.channel);
     loop {
-        let listened = async {
+        let session = async {
             let listener = Some(Arc::clone(&listener));
             let mut link = pool.hosts().connect(listener).await?.link;
             link.batch(LISTEN_REST, &listen).await?;
@@ -273,7 +273,7 @@ pub(crate) async fn listen(
             ))
         };
         tokio::select! {
-            Err(failure) = listened => tracing::debug!("{failure:?}"),
+            Err(failure) = session => tracing::debug!("{failure:?}"),
             _ = closing.changed() => return,
         }
         tokio::select! {

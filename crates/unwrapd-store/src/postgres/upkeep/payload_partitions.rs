@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Transaction};
-use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::signed;
 use unwrapd_core::delivery::earlier;
 

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
-
 use crate::error::StoreError;
 use crate::sqlite::connection::keep_log;
 use crate::sqlite::error::store_error;

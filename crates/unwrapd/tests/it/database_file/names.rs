@@ -72,7 +72,7 @@ fn a_backup_is_not_written_to_stdout_or_over_the_store() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
-    let (place, serving) = Place::in_use().await;
+    let (place, _serving) = Place::in_use().await;
     let other = Place::new();
     fs::hard_link(place.file(""), other.file("")).unwrap();
     let backup = other.folder.path().join("backup.db");

@@ -20,7 +20,7 @@ use unwrapd::destinations::http::{CONNECTION_AGE_MAX, HttpDestination, HttpSetti
 use super::delivery;
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
-use crate::support::{APP_SECRET, PATIENCE, address_of, client, loopback};
+use crate::support::{APP_SECRET, PATIENCE, address_of, loopback};
 
 /// A name that resolves to 127.0.0.1 until it is moved.
 struct Moving {

@@ -481,7 +481,7 @@ pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn 
     accept_as(&store, "wh_later", "batch.failed", 21, &["app"]).await;
     settle_all(&store, "app", 22, Next::Dead).await;
 
-    let mut run = DropRun {
+    let mut drop_run = DropRun {
         filter: filter(r#"{"destination":["app"]}"#),
         as_of,
         after: None,
@@ -489,11 +489,11 @@ pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn 
     };
     let mut dropped = 0;
     loop {
-        let step = store.drop_dead(&run, at(30)).await.unwrap();
+        let step = store.drop_dead(&drop_run, at(30)).await.unwrap();
         dropped += step.deliveries;
         assert!(step.deliveries <= 2);
-        run.after = step.next;
-        if run.after.is_none() {
+        drop_run.after = step.next;
+        if drop_run.after.is_none() {
             break;
         }
     }
@@ -508,8 +508,8 @@ pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn 
     drop(store);
 
     let store = place.open().await;
-    run.limit = 100;
-    let again = store.drop_dead(&run, at(31)).await.unwrap();
+    drop_run.limit = 100;
+    let again = store.drop_dead(&drop_run, at(31)).await.unwrap();
     assert_eq!(again.deliveries, 0);
     assert_eq!(
         found(&store, r#"{"status":["dead"]}"#).await,
