@@ -166,8 +166,8 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
     // A check of the store may be a second old.
     let damaged = async {
         loop {
-            let why = client.get(&serving.admin).send().await.unwrap();
-            if why.text().await.unwrap().contains("the file is damaged") {
+            let (_, why) = serving.readyz().await;
+            if why.contains("the file is damaged") {
                 return;
             }
         }
