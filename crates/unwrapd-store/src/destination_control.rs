@@ -1,9 +1,12 @@
 //! The store as the control of destinations uses it: counts their deliveries and records pauses.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::StoreError;
+use unwrapd_core::delivery::Lane;
 
 /// The store as the control of destinations uses it: counts their deliveries and records pauses.
 #[async_trait]
@@ -28,17 +31,73 @@ pub trait DestinationControl: Send + Sync {
 pub struct DestinationCounts {
     /// Name of the destination.
     pub destination: String,
-    /// Deliveries that wait for an attempt or are being attempted.
-    pub waiting: u64,
+    /// Deliveries that wait, by [`Lane`].
+    pub lanes: [LaneCounts; Lane::ALL.len()],
     /// Dead letters.
     pub dead: u64,
+}
+
+impl DestinationCounts {
+    /// Deliveries of all lanes that wait for an attempt or are being attempted.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.waiting).sum()
+    }
+
+    /// The counts of one lane.
+    #[must_use]
+    pub fn lane(&self, lane: Lane) -> LaneCounts {
+        self.lanes[lane as usize]
+    }
+}
+
+/// Counts of deliveries of one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounts {
+    /// Deliveries that wait for an attempt or are being attempted.
+    pub waiting: u64,
+    /// Earliest time at which one of them was first due or replayed. Of more than
+    /// [`OLDEST_OF`] deliveries, those of the first stored messages count.
+    pub oldest_since: Option<Timestamp>,
+}
+
+/// Number of waiting deliveries of a lane among which the oldest is searched. Their rows are read,
+/// while a count reads only an index.
+pub(crate) const OLDEST_OF: i64 = 10_000;
+
+/// One row of a count.
+pub(crate) enum CountRow {
+    Waiting(Lane, LaneCounts),
+    Dead(u64),
+}
+
+/// The counts by destination, in the order of the names.
+pub(crate) fn by_destination(
+    rows: impl IntoIterator<Item = (String, CountRow)>,
+) -> Vec<DestinationCounts> {
+    let mut counts: BTreeMap<String, DestinationCounts> = BTreeMap::new();
+    for (destination, row) in rows {
+        let counts = counts.entry(destination).or_default();
+        match row {
+            CountRow::Waiting(lane, of_lane) => counts.lanes[lane as usize] = of_lane,
+            CountRow::Dead(dead) => counts.dead = dead,
+        }
+    }
+    counts
+        .into_iter()
+        .map(|(destination, counts)| DestinationCounts {
+            destination,
+            ..counts
+        })
+        .collect()
 }
 
 /// Number of waiting deliveries by destination, without destinations that have none.
 pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)>, StoreError> {
     let counts = store.destination_counts().await?.into_iter();
     Ok(counts
-        .filter(|counts| counts.waiting > 0)
-        .map(|counts| (counts.destination, counts.waiting))
+        .map(|counts| (counts.waiting(), counts.destination))
+        .filter(|(waiting, _)| *waiting > 0)
+        .map(|(waiting, destination)| (destination, waiting))
         .collect())
 }

@@ -16,7 +16,6 @@ mod error;
 pub mod filter;
 mod fleet;
 mod give_up;
-mod health;
 mod ids;
 mod inbox;
 mod lifecycle;
@@ -32,6 +31,7 @@ mod put_off;
 mod quarantine;
 mod queue;
 pub mod replay;
+mod reports;
 mod retention;
 mod search_keys;
 mod settings;
@@ -43,17 +43,16 @@ mod views;
 pub use bounds::Bounds;
 pub use check::Check;
 pub use copy::{Copied, CopyError, Progress, Step, copy};
-pub use destination_control::{DestinationControl, DestinationCounts, waiting};
+pub use destination_control::{DestinationControl, DestinationCounts, LaneCounts, waiting};
 pub use error::StoreError;
 pub use fleet::{
     Configuration, FRESH, Fleet, FleetChanges, FleetGateway, GatewayIdentity, SharedCircuit,
 };
 pub use give_up::{GivenUp, give_up};
-pub use health::{HealthReporter, StoreHealth};
 pub use ids::DELIVERIES_MAX;
 pub use inbox::{Accepted, Inbox, Recipient};
 pub use lifecycle::Lifecycle;
-pub use maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, Summary};
+pub use maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, StoreUsage, Summary};
 pub use open::open;
 pub use operations::Operations;
 pub use precheck::precheck;
@@ -61,6 +60,7 @@ pub use quarantine::{
     QUARANTINED_MAX, QuarantineStore, Quarantined, QuarantinedRequest, QuarantinedSummary,
 };
 pub use queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled, Terms};
+pub use reports::{StoreReport, StoreReporter};
 pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind};

@@ -23,6 +23,20 @@ pub trait Maintenance: Send + Sync {
     /// Returns the summary for the log line at the start, quickly for a store of any size. `None`
     /// if the store has no summary.
     async fn summary(&self) -> Result<Option<Summary>, StoreError>;
+
+    /// The size of the store. It is read often, so it needs no scan of large tables.
+    async fn usage(&self) -> Result<StoreUsage, StoreError>;
+}
+
+/// The size of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Size of the database, in bytes.
+    pub bytes: u64,
+    /// Size of the write-ahead log beside it, in bytes; `None`: it has none of its own.
+    pub log_bytes: Option<u64>,
+    /// Number of refused requests in the quarantine.
+    pub quarantined: u64,
 }
 
 /// Result of a step of pruning.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::bounds::Bounds;
 use super::error::StoreError;
-use super::health::HealthReporter;
+use super::reports::StoreReporter;
 use super::settings::{StoreSettings, StoreUrl};
 use super::store::Store;
 use super::{postgres, sqlite};
@@ -27,7 +27,7 @@ pub async fn open(
     settings: &StoreSettings,
     clock: &Clock,
     warnings: &Warnings,
-    health: &HealthReporter,
+    health: &StoreReporter,
 ) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.url {
         StoreUrl::Postgres(address) => Ok(Arc::new(
@@ -46,7 +46,7 @@ async fn open_sqlite(
     bounds: &Bounds,
     clock: &Clock,
     warnings: &Warnings,
-    health: &HealthReporter,
+    health: &StoreReporter,
 ) -> Result<sqlite::SqliteStore, StoreError> {
     let mut told_at: Option<Instant> = None;
     loop {

@@ -317,10 +317,15 @@ impl DestinationControl for MemoryStore {
                 .entry(row.destination.clone())
                 .or_default();
             standing.destination.clone_from(&row.destination);
-            match row.state {
-                State::Dead => standing.dead += 1,
-                _ => standing.waiting += 1,
+            if row.state == State::Dead {
+                standing.dead += 1;
+                continue;
             }
+            let lane = &mut standing.lanes[row.lane as usize];
+            lane.waiting += 1;
+            let since = row.message.received_at;
+            let earlier = lane.oldest_since.map_or(since, |oldest| oldest.min(since));
+            lane.oldest_since = Some(earlier);
         }
         Ok(destination_counts.into_values().collect())
     }

@@ -13,7 +13,7 @@ use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplaySt
 use unwrapd::store::{
     Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
     Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
-    TrafficCount,
+    StoreUsage, TrafficCount,
 };
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
@@ -173,6 +173,10 @@ impl Maintenance for StuckStore {
     }
 
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        pending().await
+    }
+
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
         pending().await
     }
 }

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::{PostgresStore, Queues};
 use crate::bounds::Bounds;
 use crate::error::StoreError;
-use crate::health::HealthReporter;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::pool::Pool;
@@ -23,6 +22,7 @@ use crate::postgres::upkeep::prune::Pruner;
 use crate::postgres::workers::Workers;
 use crate::postgres::{migration, time};
 use crate::put_off::PutOff;
+use crate::reports::StoreReporter;
 use unwrapd_core::clock::Clock;
 
 impl PostgresStore {
@@ -33,7 +33,7 @@ impl PostgresStore {
             address,
             bounds,
             &Clock::default(),
-            &HealthReporter::default(),
+            &StoreReporter::default(),
         )
         .await
     }
@@ -45,7 +45,7 @@ impl PostgresStore {
         address: &PostgresAddress,
         bounds: &Bounds,
         clock: &Clock,
-        health: &HealthReporter,
+        health: &StoreReporter,
     ) -> Result<Self, StoreError> {
         let hosts = Hosts::new(address)?;
         let connected = hosts.connect(None).await?.for_gateway()?;
@@ -72,6 +72,7 @@ impl PostgresStore {
             leases: Leases::default(),
             claim_floors: ClaimFloors::default(),
             put_off: PutOff::default(),
+            reporter: health.clone(),
             clock: clock.clone(),
         });
         if let Err(failure) = shared.capacity.count(&shared.pool).await {

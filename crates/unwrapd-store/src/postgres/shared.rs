@@ -9,6 +9,7 @@ use crate::postgres::queue::capacity::Capacity;
 use crate::postgres::queue::claim_floor::ClaimFloors;
 use crate::postgres::queue::leases::Leases;
 use crate::put_off::PutOff;
+use crate::reports::StoreReporter;
 use unwrapd_core::clock::Clock;
 
 /// State that the workers share.
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Leases,
     pub(crate) claim_floors: ClaimFloors,
     pub(crate) put_off: PutOff,
+    pub(crate) reporter: StoreReporter,
     /// Follows the clock of the database.
     pub(crate) clock: Clock,
 }

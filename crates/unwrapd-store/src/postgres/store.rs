@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::fleet::{Fleet, FleetChanges, FleetGateway, GatewayIdentity, SharedCircuit};
 use crate::inbox::{Accepted, Inbox, Recipient};
 use crate::lifecycle::Lifecycle;
-use crate::maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, Summary};
+use crate::maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, StoreUsage, Summary};
 use crate::mutex::lock;
 use crate::postgres::fleet::{circuits, heartbeat};
 use crate::postgres::operate::{pause, quarantine};
@@ -240,6 +240,10 @@ impl Maintenance for PostgresStore {
             is_new: Some(self.is_new),
             messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
         }))
+    }
+
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
+        Ok(pause::usage(self.pool()).await?)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::SqliteStore;
 use crate::bounds::Bounds;
 use crate::error::StoreError;
-use crate::health::HealthReporter;
+use crate::reports::StoreReporter;
 use crate::sqlite::connection::{read_data_version, read_tables};
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
@@ -37,7 +37,7 @@ impl SqliteStore {
     /// earlier process was attempting are due again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
         let clock = Clock::simulated(now);
-        let (warnings, health) = (Warnings::default(), HealthReporter::default());
+        let (warnings, health) = (Warnings::default(), StoreReporter::default());
         Self::open_with(path, bounds, &clock, &warnings, &health)
     }
 
@@ -49,7 +49,7 @@ impl SqliteStore {
         bounds: &Bounds,
         clock: &Clock,
         warnings: &Warnings,
-        health: &HealthReporter,
+        health: &StoreReporter,
     ) -> Result<Self, StoreError> {
         let mut files = StoreFiles::take(path)?;
         let path = files.path().to_owned();

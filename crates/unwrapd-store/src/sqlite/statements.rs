@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::error::StoreError;
-use crate::maintenance::{SUMMARY_MESSAGES_MAX, Summary};
+use crate::maintenance::{SUMMARY_MESSAGES_MAX, StoreUsage, Summary};
 use crate::queue::{Attempt, Settled};
 use crate::sqlite::migration;
 use crate::sqlite::writer::job::Work;
@@ -113,6 +113,24 @@ pub(crate) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
         })
 }
 
+/// The size of the database and of its log, and the number of requests in the quarantine.
+pub(crate) fn usage(connection: &Connection) -> rusqlite::Result<StoreUsage> {
+    let log = connection.path().map(|path| format!("{path}-wal"));
+    let log_bytes = log.and_then(|log| std::fs::metadata(log).ok());
+    let ask = |sql| {
+        connection
+            .prepare_cached(sql)?
+            .query_row((), |row| row.get(0))
+    };
+    let pages: u64 = ask("PRAGMA page_count")?;
+    let page_bytes: u64 = ask("PRAGMA page_size")?;
+    Ok(StoreUsage {
+        bytes: pages * page_bytes,
+        log_bytes: Some(log_bytes.map_or(0, |log| log.len())),
+        quarantined: ask("SELECT count(*) FROM quarantine")?,
+    })
+}
+
 pub(crate) fn delivery(
     connection: &Connection,
     id: i64,
@@ -154,6 +172,14 @@ pub(crate) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Opt
         .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
         .query_row(params![seq], |row| row.get(0))
         .optional()
+}
+
+pub(crate) fn optional_timestamp(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let milliseconds: Option<i64> = row.get(column)?;
+    milliseconds.map(|_| timestamp(row, column)).transpose()
 }
 
 pub(crate) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::fleet::Fleet;
 use crate::inbox::{Accepted, Inbox, Recipient};
 use crate::lifecycle::Lifecycle;
-use crate::maintenance::{Maintenance, Pruned, Summary};
+use crate::maintenance::{Maintenance, Pruned, StoreUsage, Summary};
 use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
 use crate::queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled};
 use crate::sqlite::operate::{pause, quarantine};
@@ -251,6 +251,10 @@ impl Maintenance for SqliteStore {
 
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
         self.read(statements::summary).await.map(Some)
+    }
+
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
+        self.read(statements::usage).await
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tracing::Level;
 
 use crate::error::StoreError;
-use crate::health::HealthReporter;
+use crate::reports::StoreReporter;
 use crate::sqlite::connection::LOCK_WAIT_MAX;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
 use crate::sqlite::files::filesystem;
@@ -73,7 +73,7 @@ pub(crate) struct Writer {
     pub(crate) failures: Repeated<String>,
     /// The level of the log line about the latest failures, if no commit has succeeded since.
     pub(crate) refusing: Option<Level>,
-    pub(crate) health: HealthReporter,
+    pub(crate) health: StoreReporter,
     /// Whether the last transaction could not begin because another program writes.
     pub(crate) is_locked: bool,
     /// Until this time the file is not opened again, for this reason.
@@ -202,6 +202,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let began = Instant::now();
         self.pulse.begin();
         if let Some(loss) = &self.lost {
             return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
@@ -227,6 +228,7 @@ impl Writer {
                 self.connection = Some(connection);
                 self.failed = None;
                 self.log_success();
+                self.health.committed(batch.len(), began.elapsed());
             }
             Err(Failure::Locked(_)) => {
                 self.state.rollback();

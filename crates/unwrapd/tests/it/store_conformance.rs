@@ -16,7 +16,7 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, DeliveryQueue, DestinationCounts, Inbox, Lease,
+    Accepted, Attempt, Bounds, Claimed, DeliveryQueue, DestinationCounts, Inbox, LaneCounts, Lease,
     QUARANTINED_MAX, QuarantinedRequest, Recipient, Settled, Store, StoreError,
 };
 

@@ -20,7 +20,7 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, HealthReporter, Inbox as _, Maintenance, Recipient, waiting};
+use unwrapd::store::{Bounds, Inbox as _, Maintenance, Recipient, StoreReporter, waiting};
 
 use crate::ledger::Ledger;
 use crate::memory_store::{Disk, MemoryStore, Modelled};
@@ -329,7 +329,7 @@ impl World {
             Place::Memory(disk) => (Arc::new(MemoryStore::open_by(disk, &self.clock)), None),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("store.db");
-                let (warnings, health) = (Warnings::default(), HealthReporter::default());
+                let (warnings, health) = (Warnings::default(), StoreReporter::default());
                 let bounds = Bounds::default();
                 let store = SqliteStore::open_with(&path, &bounds, &self.clock, &warnings, &health);
                 let store = Arc::new(store.unwrap());

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use crate::error::StoreError;
-use crate::health::HealthReporter;
 use crate::mutex::lock;
+use crate::reports::StoreReporter;
 
 /// If some webhooks are stored and some refused, for example because the server allows too few
 /// connections, the recovery is not logged each time. This is the maximum number of such lines.
@@ -19,7 +19,7 @@ const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    health: HealthReporter,
+    health: StoreReporter,
     is_away: AtomicBool,
     refuses: AtomicBool,
     changes: Mutex<Changes>,
@@ -58,7 +58,7 @@ impl Changes {
 }
 
 impl Outage {
-    pub(crate) fn new(health: HealthReporter) -> Self {
+    pub(crate) fn new(health: StoreReporter) -> Self {
         Self {
             health,
             ..Self::default()

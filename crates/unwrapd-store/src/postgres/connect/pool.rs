@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
-use crate::health::HealthReporter;
 use crate::mutex::lock;
 use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
 use crate::postgres::connect::purpose::Purpose;
+use crate::reports::StoreReporter;
 
 /// Maximum duration of a statement whose caller waits.
 const CHANGE_TIME: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Pool {
         schema: &str,
         first: PgConnection,
         synchronous_commit: &str,
-        health: &HealthReporter,
+        health: &StoreReporter,
     ) -> Arc<Self> {
         let begin = |time| Begin::new(schema, synchronous_commit, time);
         // Only notifications are written this way, so durability is not needed.

@@ -4,34 +4,67 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::destination_control::DestinationCounts;
+use crate::destination_control::{
+    CountRow, DestinationCounts, LaneCounts, OLDEST_OF, by_destination,
+};
+use crate::maintenance::StoreUsage;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, timestamp};
+use unwrapd_core::delivery::Lane;
 
-/// Each count walks an index that holds little else.
-const STANDINGS: &str = "
-    SELECT destination, sum(waiting)::int8, sum(dead)::int8 FROM (
-        SELECT destination, count(*) AS waiting, 0 AS dead FROM delivery WHERE state = 'waiting' GROUP BY destination
-        UNION ALL
-        SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
-    ) AS counted GROUP BY destination ORDER BY destination";
+/// Each count walks an index that holds little else. A row without a lane counts dead letters. The
+/// first stored deliveries of a lane are found in the index: by `id` alone, the server would walk
+/// the primary key, past all settled deliveries.
+const COUNTS: &str = "
+    SELECT destination, lane, waiting, (
+        SELECT min(since) FROM delivery WHERE id IN (
+            SELECT id FROM delivery WHERE state = 'waiting' AND destination = counted.destination AND lane = counted.lane
+            ORDER BY id + 0 LIMIT $1
+        )
+    ) FROM (
+        SELECT destination, lane, count(*) AS waiting FROM delivery WHERE state = 'waiting' GROUP BY destination, lane
+    ) AS counted
+    UNION ALL
+    SELECT destination, NULL, count(*), NULL FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination";
 
 pub(crate) async fn destination_counts(
     pool: &Arc<Pool>,
 ) -> Result<Vec<DestinationCounts>, Failure> {
-    let rows = pool.once(Purpose::Looking, STANDINGS, &[]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(DestinationCounts {
-                destination: row.try_get(0)?,
-                waiting: natural(row, 1)?,
-                dead: natural(row, 2)?,
-            })
-        })
-        .collect()
+    let given = params![OLDEST_OF => INT8];
+    let rows = pool.once(Purpose::Looking, COUNTS, given).await?;
+    let rows = rows.iter().map(|row| {
+        let destination: String = row.try_get(0)?;
+        let lane: Option<&str> = row.try_get(1)?;
+        let count = natural(row, 2)?;
+        let Some(lane) = lane.and_then(Lane::named) else {
+            return Ok((destination, CountRow::Dead(count)));
+        };
+        let since: Option<i64> = row.try_get(3)?;
+        let counts = LaneCounts {
+            waiting: count,
+            // A delivery may have been settled meanwhile.
+            oldest_since: since.map(|_| timestamp(row, 3)).transpose()?,
+        };
+        Ok((destination, CountRow::Waiting(lane, counts)))
+    });
+    Ok(by_destination(rows.collect::<Result<Vec<_>, Failure>>()?))
+}
+
+/// The size of the database, and the number of requests in the quarantine.
+pub(crate) async fn usage(pool: &Arc<Pool>) -> Result<StoreUsage, Failure> {
+    let sql = "SELECT pg_database_size(current_database()), count(*) FROM quarantine";
+    let rows = pool.once(Purpose::Looking, sql, &[]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Failure::unavailable("the database did not return its size"))?;
+    Ok(StoreUsage {
+        bytes: natural(row, 0)?,
+        log_bytes: None,
+        quarantined: natural(row, 1)?,
+    })
 }
 
 /// How many messages there are, up to so many.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::error::StoreError;
 use crate::postgres::connect::failure::Failure;
@@ -309,9 +309,15 @@ async fn apply_patiently<C: Change>(
 ) -> Result<Vec<C::Outcome>, Failure> {
     let mut tries = 1;
     loop {
+        let began = Instant::now();
         match C::apply(shared, changes).await {
             Err(Failure::Crossed | Failure::Lost(_)) if tries < TRIES_MAX => tries += 1,
-            outcome => return outcome,
+            outcome => {
+                if outcome.is_ok() {
+                    shared.reporter.committed(changes.len(), began.elapsed());
+                }
+                return outcome;
+            }
         }
     }
 }

@@ -3,30 +3,48 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::destination_control::DestinationCounts;
-use crate::sqlite::statements::timestamp;
+use crate::destination_control::{
+    CountRow, DestinationCounts, LaneCounts, OLDEST_OF, by_destination,
+};
+use crate::sqlite::statements::{optional_timestamp, timestamp};
+use unwrapd_core::delivery::Lane;
 
-/// Each count reads one partial index.
+/// Each count reads one partial index. A row without a lane counts dead letters.
 const COUNTS: &str = "
-    SELECT destination, sum(waiting), sum(dead) FROM (
-        SELECT destination, count(*) AS waiting, 0 AS dead FROM delivery WHERE state = 'waiting' GROUP BY destination
-        UNION ALL
-        SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
-    ) GROUP BY destination";
+    SELECT destination, lane, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination, lane
+    UNION ALL
+    SELECT destination, NULL, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination";
+
+/// The first stored deliveries of a lane are found in the index; only their rows are read.
+const OLDEST: &str = "
+    SELECT min(since) FROM delivery WHERE id IN (
+        SELECT id FROM delivery WHERE state = 'waiting' AND destination = ? AND lane = ? ORDER BY +id LIMIT ?
+    )";
 
 pub(crate) fn destination_counts(
     connection: &Connection,
 ) -> rusqlite::Result<Vec<DestinationCounts>> {
-    connection
-        .prepare_cached(COUNTS)?
-        .query_map((), |row| {
-            Ok(DestinationCounts {
-                destination: row.get(0)?,
-                waiting: row.get(1)?,
-                dead: row.get(2)?,
-            })
-        })?
-        .collect()
+    let mut counts = connection.prepare_cached(COUNTS)?;
+    let mut oldest = connection.prepare_cached(OLDEST)?;
+    let rows = counts.query_map((), |row| {
+        let destination: String = row.get(0)?;
+        let lane = row.get_ref(1)?.as_str_or_null()?.and_then(Lane::named);
+        let count = row.get(2)?;
+        let Some(lane) = lane else {
+            return Ok((destination, CountRow::Dead(count)));
+        };
+        let oldest_since = oldest
+            .query_row(params![destination, lane.as_str(), OLDEST_OF], |row| {
+                optional_timestamp(row, 0)
+            })?;
+        let counts = LaneCounts {
+            waiting: count,
+            oldest_since,
+        };
+        Ok((destination, CountRow::Waiting(lane, counts)))
+    })?;
+    let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(by_destination(rows))
 }
 
 pub(crate) fn pause(
@@ -56,6 +74,8 @@ pub(crate) fn paused(connection: &Connection) -> rusqlite::Result<Vec<(String, T
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::params_from_iter;
+
     use super::*;
     use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
@@ -66,13 +86,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
         let connection = schema::connect(&mut files).unwrap();
-        let plan: Vec<String> = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {COUNTS}"))
-            .unwrap()
-            .query_map((), |row| row.get(3))
-            .unwrap()
-            .collect::<rusqlite::Result<_>>()
-            .unwrap();
+        let plan: Vec<String> = [COUNTS, OLDEST]
+            .into_iter()
+            .flat_map(|statement| {
+                let explained = format!("EXPLAIN QUERY PLAN {statement}");
+                let mut explained = connection.prepare(&explained).unwrap();
+                let nulls = vec![None::<i64>; explained.parameter_count()];
+                let steps = explained.query_map(params_from_iter(nulls), |row| row.get(3));
+                steps
+                    .unwrap()
+                    .collect::<rusqlite::Result<Vec<String>>>()
+                    .unwrap()
+            })
+            .collect();
         let scans: Vec<&String> = plan
             .iter()
             .filter(|step| step.starts_with("SCAN delivery") || step.starts_with("SEARCH delivery"))

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tracing::Level;
 
 use crate::error::StoreError;
-use crate::health::HealthReporter;
 use crate::mutex::lock;
+use crate::reports::StoreReporter;
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Time after which a piece of work counts as blocked by the disk. A webhook must be answered
@@ -46,7 +46,7 @@ pub(crate) struct Pulse {
 impl Pulse {
     pub(crate) fn start(
         warnings: Warnings,
-        health: HealthReporter,
+        health: StoreReporter,
     ) -> Result<Arc<Self>, StoreError> {
         let (stop, stopped) = channel();
         let pulse = Arc::new(Self {
@@ -106,7 +106,7 @@ impl Pulse {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    fn look(&self, warnings: &Warnings, health: &HealthReporter) {
+    fn look(&self, warnings: &Warnings, health: &StoreReporter) {
         match self.lasted() {
             Some(lasted) if lasted >= STUCK_AFTER => {
                 let seconds = lasted.as_secs();

@@ -10,7 +10,7 @@ use unwrapd::clock::Clock;
 use unwrapd::message::Message;
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Accepted, Bounds, HealthReporter, Store};
+use unwrapd::store::{Accepted, Bounds, Store, StoreReporter};
 
 use super::{Place, SOME};
 use crate::store_conformance::{at, message};
@@ -206,7 +206,7 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
             &Bounds::default(),
             &Clock::simulated(at(0)),
             &warnings,
-            &HealthReporter::default(),
+            &StoreReporter::default(),
         )
         .unwrap(),
     );

@@ -10,6 +10,7 @@ every_store!(
     the_list_names_requests_without_their_bodies,
     an_accepted_request_leaves_the_quarantine,
     a_deleted_request_leaves_the_quarantine,
+    the_usage_grows_with_the_messages_and_counts_the_quarantine
 );
 
 fn quarantined(number: i64) -> QuarantinedRequest {
@@ -22,6 +23,23 @@ fn quarantined(number: i64) -> QuarantinedRequest {
         size: Some(4),
         body: Some(Bytes::from_static(b"\0\xFF{}")),
     }
+}
+
+async fn the_usage_grows_with_the_messages_and_counts_the_quarantine(place: &dyn Place) {
+    let store = place.open().await;
+    let before = store.usage().await.unwrap();
+    assert_eq!(before.quarantined, 0);
+    for number in 0..100 {
+        let message = Message {
+            payload: vec![b'x'; 50_000].into(),
+            ..message(&format!("wh_{number}"), at(0))
+        };
+        store.accept(message, vec![]).await.unwrap();
+    }
+    store.quarantine(quarantined(1)).await.unwrap();
+    let after = store.usage().await.unwrap();
+    assert_eq!(after.quarantined, 1);
+    assert!(after.bytes > before.bytes, "{before:?} {after:?}");
 }
 
 async fn quarantined_requests_are_listed_in_the_order_of_arrival(place: &dyn Place) {

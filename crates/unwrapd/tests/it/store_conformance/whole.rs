@@ -43,17 +43,31 @@ async fn deliveries_are_counted_for_each_destination(place: &dyn ModelledPlace) 
             _ => continue,
         };
     }
-    let standing = |destination: &str, waiting, dead| DestinationCounts {
-        destination: destination.into(),
+    let call = Message {
+        event_type: Some("realtime.call.incoming".into()),
+        ..message("wh_call", at(7))
+    };
+    store.accept(call, vec!["app".into()]).await.unwrap();
+    let counts = |waiting, oldest: Option<i64>| LaneCounts {
         waiting,
+        oldest_since: oldest.map(at),
+    };
+    let none = counts(0, None);
+    let standing = |destination: &str, lanes, dead| DestinationCounts {
+        destination: destination.into(),
+        lanes,
         dead,
     };
     let mut destination_counts = store.destination_counts().await.unwrap();
     destination_counts.sort_by(|a, b| a.destination.cmp(&b.destination));
     assert_eq!(
         destination_counts,
-        [standing("app", 2, 1), standing("audit", 1, 0)]
+        [
+            standing("app", [counts(1, Some(7)), counts(2, Some(0))], 1),
+            standing("audit", [none, counts(1, Some(0))], 0)
+        ]
     );
+    assert_eq!(destination_counts[0].waiting(), 3);
 }
 
 pub(super) async fn a_store_has_all_its_deliveries_after_opening_again(place: &dyn ModelledPlace) {
