@@ -57,6 +57,16 @@ impl Patterns {
         all.filter(|event_type| self.want(Some(event_type.as_str())))
     }
 
+    /// Whether an alert of this gateway is wanted. Only a pattern that begins with `unwrapd.` means
+    /// alerts: a plain `*` means the events of OpenAI.
+    #[must_use]
+    pub fn want_alert(&self, event_type: &str) -> bool {
+        let names_alerts = |pattern: &&Pattern| pattern.text().starts_with(ALERT_PREFIX);
+        let mut wanted = self.wanted.iter().filter(names_alerts);
+        let is_unwanted = self.unwanted.iter().any(|it| it.matches(event_type));
+        wanted.any(|pattern| pattern.matches(event_type)) && !is_unwanted
+    }
+
     /// Whether an event of this type is wanted. A body without a type (`None`) is wanted only by a
     /// plain `*`.
     #[must_use]
@@ -66,6 +76,9 @@ impl Patterns {
         any(&self.wanted) && !any(&self.unwanted)
     }
 }
+
+/// Prefix of the types of the gateway's own alerts.
+pub const ALERT_PREFIX: &str = "unwrapd.";
 
 /// Maximum length of a pattern in bytes: several times that of the longest type.
 const PATTERN_BYTES_MAX: usize = 128;
@@ -77,6 +90,12 @@ enum Pattern {
 }
 
 impl Pattern {
+    fn text(&self) -> &str {
+        match self {
+            Self::Exactly(text) | Self::StartsWith(text) => text,
+        }
+    }
+
     fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::Exactly(text) => text == event_type,
@@ -151,6 +170,19 @@ mod tests {
         assert!(wants(&["!batch.*"], "response.failed"));
         assert!(!wants(&["!batch.*"], "batch.failed"));
         assert!(wants(&[], "anything.at_all"));
+    }
+
+    #[test]
+    fn alerts_are_wanted_by_patterns_that_name_them_and_by_no_star() {
+        let want = |patterns: &[&str]| {
+            let patterns = Patterns::parse(patterns.iter().copied()).unwrap();
+            patterns.want_alert("unwrapd.destination.down")
+        };
+        assert!(want(&["unwrapd.*"]) && want(&["unwrapd.destination.*"]));
+        assert!(want(&["batch.*", "unwrapd.destination.down"]));
+        assert!(!want(&["*"]) && !want(&[]) && !want(&["!batch.*"]));
+        assert!(!want(&["unwrapd.*", "!unwrapd.destination.down"]));
+        assert!(!want(&["unwrapd.store.*"]));
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use openai_webhooks::Webhooks;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::Level;
 
 use crate::clock::Clock;
-use crate::delivery::Lane;
-use crate::destinations::DestinationHandle;
-use crate::message::Message;
+use crate::delivery::{Delivery, Lane};
+use crate::destinations::{Configured, DestinationHandle};
+use crate::message::{Message, Origin};
 use crate::observe::oddities::Oddities;
 use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
@@ -27,10 +29,14 @@ pub struct Rules {
 }
 
 impl Rules {
-    fn wanting(&self, event_type: Option<&str>) -> Vec<Arc<DestinationHandle>> {
+    fn wanting(&self, message: &Message) -> Vec<Arc<DestinationHandle>> {
+        let event_type = message.event_type.as_deref();
         self.destinations
             .iter()
-            .filter(|(_, patterns)| patterns.want(event_type))
+            .filter(|(_, patterns)| match message.origin {
+                Origin::OpenAi => patterns.want(event_type),
+                Origin::Gateway => patterns.want_alert(event_type.unwrap_or_default()),
+            })
             .map(|(handle, _)| Arc::clone(handle))
             .collect()
     }
@@ -90,8 +96,49 @@ impl Intake {
     /// Stores the message with a delivery for each destination that subscribes to it, and wakes its
     /// dispatchers.
     pub(crate) async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
+        let wanting = self.rules().wanting(&message);
+        self.keep_for(message, wanting).await
+    }
+
+    /// Stores an alert of this gateway, unless no destination wants it. `except` gets none.
+    pub(crate) async fn keep_alert(
+        &self,
+        message: Message,
+        except: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut wanting = self.rules().wanting(&message);
+        wanting.retain(|destination| Some(destination.name()) != except);
+        if !wanting.is_empty() {
+            self.keep_for(message, wanting).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends an alert once, to each destination that wants it, while the store takes nothing.
+    pub(crate) async fn send_past_the_store(&self, message: Message) {
+        let mut sending = JoinSet::new();
+        for handle in self.rules().wanting(&message) {
+            let Some(Configured {
+                destination,
+                timeout: longest,
+            }) = handle.configured()
+            else {
+                continue;
+            };
+            let delivery = Delivery::unstored(handle.name(), message.clone());
+            sending.spawn(async move {
+                drop(timeout(longest, destination.send(&delivery)).await);
+            });
+        }
+        while sending.join_next().await.is_some() {}
+    }
+
+    async fn keep_for(
+        &self,
+        message: Message,
+        wanting: Vec<Arc<DestinationHandle>>,
+    ) -> Result<Accepted, StoreError> {
         let told = Accepting::received(&message);
-        let wanting = self.rules().wanting(message.event_type.as_deref());
         // A call never waits for back-pressure.
         if told.lane != Lane::Call {
             for destination in &wanting {
@@ -138,7 +185,7 @@ impl Intake {
         // The request may have arrived while the clock was ahead. The delivery is due now.
         message.received_at = message.received_at.min(self.clock.due_now());
         let told = Accepting::of(&message);
-        let wanting = self.rules().wanting(message.event_type.as_deref());
+        let wanting = self.rules().wanting(&message);
         let opened = Opened::at(&wanting);
         let accepted = store
             .accept_quarantined(quarantined, message, names(&wanting))

@@ -1,5 +1,7 @@
 //! The table `[[endpoint]]`: an address that OpenAI posts to.
 
+use std::time::Duration;
+
 use openai_webhooks::Webhooks;
 use serde::Deserialize;
 use toml::Spanned;
@@ -13,6 +15,8 @@ use crate::settings_file::{
 pub(crate) const REQUESTS_MAX: usize = 16_384;
 /// Default maximum of concurrent requests of one endpoint. It leaves a quarter for the others.
 const REQUESTS_USUAL: usize = 768;
+/// Longest silence that may be configured: a month.
+const SILENT_AFTER_HOURS_MAX: u64 = 744;
 /// Most secrets of an endpoint: some endpoints at OpenAI, each with an old and a new one. A forged
 /// request costs an HMAC for each.
 const SECRETS_MAX: usize = 16;
@@ -26,16 +30,19 @@ pub struct EndpointSettings {
     pub webhooks: Webhooks,
     /// Most concurrent requests, beside the limit for all endpoints.
     pub requests_max: usize,
+    /// Time without a webhook after which an alert is sent. `None`: silence is usual.
+    pub silent_after: Option<Duration>,
 }
 
 impl EndpointSettings {
-    /// An endpoint with the default limit.
+    /// An endpoint with the default limit, whose silence is usual.
     #[must_use]
     pub fn new(name: impl Into<String>, webhooks: Webhooks) -> Self {
         Self {
             name: name.into(),
             webhooks,
             requests_max: REQUESTS_USUAL,
+            silent_after: None,
         }
     }
 
@@ -57,16 +64,28 @@ impl EndpointSettings {
         let keys: EndpointKeys = table.take();
         let webhooks = table.keep(keys.webhooks(table.location())).flatten();
         let requests_max = table.keep_number("requests_max", keys.requests_max, 1..=REQUESTS_MAX);
+        let silent_after = table.keep_number(
+            "silent_after_hours",
+            keys.silent_after_hours,
+            1..=SILENT_AFTER_HOURS_MAX,
+        );
         table.end()?;
         Ok(name.zip(webhooks).map(|(name, webhooks)| Self {
             requests_max: requests_max.unwrap_or(REQUESTS_USUAL),
+            silent_after: silent_after.map(|hours| Duration::from_secs(hours * 3_600)),
             ..Self::new(name, webhooks)
         }))
     }
 
     /// The keys in which the other settings differ.
     pub(crate) fn changed_keys(&self, other: &Self) -> Vec<String> {
-        let keys = differing([("requests_max", self.requests_max != other.requests_max)]);
+        let keys = differing([
+            ("requests_max", self.requests_max != other.requests_max),
+            (
+                "silent_after_hours",
+                self.silent_after != other.silent_after,
+            ),
+        ]);
         keys.map(str::to_owned)
             .chain(changed_secrets(&self.webhooks, &other.webhooks))
             .collect()
@@ -77,6 +96,7 @@ impl EndpointSettings {
 struct EndpointKeys {
     secrets: Key<Vec<Spanned<SecretSource>>>,
     requests_max: Key<usize>,
+    silent_after_hours: Key<u64>,
 }
 
 impl Keys for EndpointKeys {}

@@ -1,0 +1,134 @@
+//! Alerts: events that the gateway makes about itself, stored and delivered like those of OpenAI.
+//! A destination gets them only if it names them, as in `events = ["unwrapd.*"]`.
+//!
+//! The alerts derive from the pipeline events. `State` decides which are due, and
+//! [`Alerts::run`] stores them. `docs/guide/alerts.md` describes them for people.
+
+mod alert;
+mod state;
+mod switch;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::intake::Intake;
+use crate::pipeline_events::{Observer, PipelineEvent};
+use alert::{Alert, AlertType};
+use state::{Now, State};
+
+/// Longest time without a look at what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Wait before an alert that could not be stored is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// Longest time of an alert that is sent past the store.
+const SEND_TIME: Duration = Duration::from_secs(10);
+
+/// Notes what happens, and makes alerts of it. Clones share all of it.
+#[derive(Clone)]
+pub(crate) struct Alerts(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    clock: Clock,
+    /// Notified when an alert may be due.
+    changed: Notify,
+}
+
+impl fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alerts").finish_non_exhaustive()
+    }
+}
+
+impl Observer for Alerts {
+    fn observe(&self, event: &PipelineEvent) {
+        // Most events are not about a change of state, and need no lock.
+        if State::cares_about(event) && self.state().observe(event, self.now()) {
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+impl Alerts {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            state: Mutex::default(),
+            clock,
+            changed: Notify::new(),
+        }))
+    }
+
+    /// Sets after how long without a webhook each endpoint is silent. Endpoints that are not listed
+    /// are never silent.
+    pub(crate) fn set_silence(&self, endpoints: impl IntoIterator<Item = (String, Duration)>) {
+        let now = self.now();
+        self.state().set_silence(endpoints, now);
+        self.0.changed.notify_one();
+    }
+
+    /// Stores the alerts that are due, until shutdown. An alert that cannot be stored is tried
+    /// again. A store that hangs does not hold up the shutdown.
+    pub(crate) async fn run(self, intake: Arc<Intake>, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.send_all(&intake)).await;
+    }
+
+    async fn send_all(&self, intake: &Intake) {
+        let mut unsent: Vec<Alert> = Vec::new();
+        loop {
+            let (due, next) = {
+                let now = self.now();
+                let mut state = self.state();
+                (state.take_due(now), state.next_due(now))
+            };
+            unsent.extend(due);
+            unsent = self.send(intake, unsent).await;
+            let wait = next.map_or(LOOK_EVERY, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            let longest = if unsent.is_empty() {
+                LOOK_EVERY
+            } else {
+                RETRY_EVERY
+            };
+            let changed = self.0.changed.notified();
+            // A time-out is no error: some alert is due then.
+            drop(timeout(wait.min(longest), changed).await);
+        }
+    }
+
+    /// Stores alerts. Returns those that must be tried again.
+    async fn send(&self, intake: &Intake, alerts: Vec<Alert>) -> Vec<Alert> {
+        let mut unsent = Vec::new();
+        for alert in alerts {
+            let message = alert.message(&self.0.clock);
+            if alert.kind == AlertType::StoreRefusing {
+                // The store takes nothing, so this one is sent without a retry.
+                drop(timeout(SEND_TIME, intake.send_past_the_store(message)).await);
+            } else if let Err(error) = intake.keep_alert(message, alert.untold()).await {
+                tracing::debug!(
+                    "cannot store the alert {} yet: {error}",
+                    alert.kind.as_str()
+                );
+                unsent.push(alert);
+            }
+        }
+        unsent
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall: self.0.clock.stamp(),
+            monotonic: Instant::now(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

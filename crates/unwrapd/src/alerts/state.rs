@@ -1,0 +1,425 @@
+//! Which alerts are due: a pure function of the events and of the time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::alert::{Alert, AlertType};
+use super::switch::{Switch, TELL_EVERY, Told};
+use crate::delivery::breaker::CircuitChange;
+use crate::delivery::{EXPIRED, Next};
+use crate::pipeline_events::PipelineEvent;
+
+/// Number of requests in a row that could not be verified, after which an endpoint is failing. A
+/// scanner of the internet sends fewer, and OpenAI with a new secret sends more.
+const FAILURES_IN_A_ROW: u64 = 10;
+/// Prefix of the types of alerts. A dead letter of an alert makes no alert.
+const OWN: &str = "unwrapd.";
+/// Subject of the alerts about the store.
+const STORE: &str = "store";
+
+/// The time of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) wall: Timestamp,
+    pub(super) monotonic: Instant,
+}
+
+/// What is known of each subject. It grows with the configuration, not with traffic.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    destinations: BTreeMap<String, Destination>,
+    endpoints: BTreeMap<String, Endpoint>,
+    store: Switch,
+    /// Number of causes for which the store refuses.
+    store_causes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Destination {
+    down: Switch,
+    dead: Dead,
+}
+
+/// Dead letters that no alert has told yet.
+#[derive(Debug, Default)]
+struct Dead {
+    count: u64,
+    since: Option<Timestamp>,
+    reason: Option<String>,
+    told_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    failures_in_a_row: u64,
+    failing: Switch,
+    silent: Switch,
+    silence: Option<Silence>,
+}
+
+#[derive(Debug)]
+struct Silence {
+    after: Duration,
+    last: Now,
+}
+
+impl State {
+    /// Whether [`observe`](Self::observe) does anything with such an event.
+    pub(super) fn cares_about(event: &PipelineEvent) -> bool {
+        match event {
+            PipelineEvent::AttemptEnded { next, .. } => *next == Next::Dead,
+            PipelineEvent::Refused { status, .. } => matches!(status, 400 | 401),
+            PipelineEvent::Verified { .. }
+            | PipelineEvent::Expired { .. }
+            | PipelineEvent::CircuitChanged { .. }
+            | PipelineEvent::StoreRefusing { .. }
+            | PipelineEvent::StoreRecovered { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Records an event. Returns whether an alert may be due.
+    pub(super) fn observe(&mut self, event: &PipelineEvent, now: Now) -> bool {
+        match event {
+            PipelineEvent::CircuitChanged {
+                destination,
+                change,
+                answer,
+            } => {
+                let is_down = match change {
+                    CircuitChange::Opens | CircuitChange::Reopens => true,
+                    CircuitChange::Closes => false,
+                    CircuitChange::Fails | CircuitChange::Stays => return false,
+                };
+                let destination = self.destination(destination);
+                destination.down.set(is_down, answer.as_deref(), now)
+            }
+            PipelineEvent::AttemptEnded {
+                event_type,
+                destination,
+                answer,
+                next: Next::Dead,
+                ..
+            } => self.died(event_type, destination, answer, now),
+            PipelineEvent::Expired {
+                event_type,
+                destination,
+                ..
+            } => self.died(event_type, destination, EXPIRED, now),
+            PipelineEvent::StoreRefusing { reason } => {
+                self.store_causes += 1;
+                self.store.set(true, Some(reason), now)
+            }
+            PipelineEvent::StoreRecovered { reason } => {
+                self.store_causes = self.store_causes.saturating_sub(1);
+                self.store_causes == 0 && self.store.set(false, Some(reason), now)
+            }
+            PipelineEvent::Refused {
+                endpoint: Some(endpoint),
+                reason,
+                ..
+            } => {
+                let endpoint = self.endpoint(endpoint);
+                endpoint.failures_in_a_row += 1;
+                endpoint.failures_in_a_row >= FAILURES_IN_A_ROW
+                    && endpoint.failing.set(true, Some(reason), now)
+            }
+            PipelineEvent::Verified { endpoint, .. } => {
+                let endpoint = self.endpoint(endpoint);
+                endpoint.failures_in_a_row = 0;
+                endpoint.failing.set(false, None, now);
+                endpoint.silent.set(false, None, now);
+                if let Some(silence) = &mut endpoint.silence {
+                    silence.last = now;
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn died(&mut self, event_type: &str, destination: &str, reason: &str, now: Now) -> bool {
+        if event_type.starts_with(OWN) {
+            return false;
+        }
+        let dead = &mut self.destination(destination).dead;
+        dead.count += 1;
+        dead.since.get_or_insert(now.wall);
+        dead.reason = Some(reason.to_owned());
+        dead.count == 1
+    }
+
+    pub(super) fn set_silence(
+        &mut self,
+        endpoints: impl IntoIterator<Item = (String, Duration)>,
+        now: Now,
+    ) {
+        let mut after: BTreeMap<String, Duration> = endpoints.into_iter().collect();
+        for (name, endpoint) in &mut self.endpoints {
+            endpoint.silence = after.remove(name).map(|after| Silence {
+                after,
+                last: endpoint
+                    .silence
+                    .as_ref()
+                    .map_or(now, |silence| silence.last),
+            });
+        }
+        for (name, after) in after {
+            self.endpoint(&name).silence = Some(Silence { after, last: now });
+        }
+    }
+
+    /// The alerts to send now.
+    pub(super) fn take_due(&mut self, now: Now) -> Vec<Alert> {
+        let mut due = Vec::new();
+        let mut add = |subject: &str, told: Option<Told>, types: [Option<AlertType>; 2], count| {
+            if let Some(told) = told
+                && let Some(kind) = types[usize::from(told.is_bad)]
+            {
+                due.push(Alert {
+                    kind,
+                    subject: subject.to_owned(),
+                    since: told.since,
+                    count,
+                    reason: told.reason,
+                });
+            }
+        };
+        let types = [
+            Some(AlertType::StoreAccepting),
+            Some(AlertType::StoreRefusing),
+        ];
+        add(STORE, self.store.take_due(now), types, None);
+        for (name, destination) in &mut self.destinations {
+            let types = [
+                Some(AlertType::DestinationUp),
+                Some(AlertType::DestinationDown),
+            ];
+            add(name, destination.down.take_due(now), types, None);
+        }
+        for (name, endpoint) in &mut self.endpoints {
+            let failures = Some(endpoint.failures_in_a_row);
+            let types = [None, Some(AlertType::EndpointFailing)];
+            add(name, endpoint.failing.take_due(now), types, failures);
+            if let Some(silence) = &endpoint.silence
+                && now
+                    .monotonic
+                    .saturating_duration_since(silence.last.monotonic)
+                    >= silence.after
+            {
+                endpoint.silent.set(true, None, silence.last);
+            }
+            let types = [None, Some(AlertType::EndpointSilent)];
+            add(name, endpoint.silent.take_due(now), types, None);
+        }
+        for (name, destination) in &mut self.destinations {
+            due.extend(destination.dead.take_due(name, now));
+        }
+        due
+    }
+
+    /// The time at which the next alert is due, if nothing else happens.
+    pub(super) fn next_due(&self, now: Now) -> Option<Instant> {
+        let destinations = self.destinations.values();
+        let of_destinations =
+            destinations.flat_map(|it| [it.down.due_at(now), it.dead.due_at(now)]);
+        let of_endpoints = self.endpoints.values().flat_map(|it| {
+            let silent_at = it
+                .silence
+                .as_ref()
+                .filter(|_| !it.silent.is_bad())
+                .map(|silence| silence.last.monotonic + silence.after);
+            [it.failing.due_at(now), it.silent.due_at(now), silent_at]
+        });
+        let all = of_destinations
+            .chain(of_endpoints)
+            .chain([self.store.due_at(now)]);
+        all.flatten().min()
+    }
+
+    fn destination(&mut self, name: &str) -> &mut Destination {
+        entry(&mut self.destinations, name)
+    }
+
+    fn endpoint(&mut self, name: &str) -> &mut Endpoint {
+        entry(&mut self.endpoints, name)
+    }
+}
+
+/// The value of this name, which is copied only the first time.
+fn entry<'m, T: Default>(map: &'m mut BTreeMap<String, T>, name: &str) -> &'m mut T {
+    if !map.contains_key(name) {
+        map.insert(name.to_owned(), T::default());
+    }
+    map.get_mut(name)
+        .unwrap_or_else(|| unreachable!("it was inserted above"))
+}
+
+impl Dead {
+    fn take_due(&mut self, destination: &str, now: Now) -> Option<Alert> {
+        if self.due_at(now)? > now.monotonic {
+            return None;
+        }
+        self.told_at = Some(now.monotonic);
+        Some(Alert {
+            kind: AlertType::DeliveryDead,
+            subject: destination.to_owned(),
+            since: self.since.take().unwrap_or(now.wall),
+            count: Some(std::mem::take(&mut self.count)),
+            reason: self.reason.take(),
+        })
+    }
+
+    fn due_at(&self, now: Now) -> Option<Instant> {
+        let at = self.told_at.map(|told_at| told_at + TELL_EVERY);
+        (self.count > 0).then_some(at.unwrap_or(now.monotonic))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A clock of the test.
+    struct Time(Now);
+
+    impl Time {
+        fn start() -> Self {
+            Self(Now {
+                wall: Timestamp::UNIX_EPOCH,
+                monotonic: Instant::now(),
+            })
+        }
+
+        fn advance(&mut self, by: Duration) -> Now {
+            self.0.wall += by;
+            self.0.monotonic += by;
+            self.0
+        }
+    }
+
+    fn circuit(change: CircuitChange) -> PipelineEvent {
+        PipelineEvent::CircuitChanged {
+            destination: "app".into(),
+            change,
+            answer: Some("500".into()),
+        }
+    }
+
+    fn dead(event_type: &str) -> PipelineEvent {
+        PipelineEvent::Expired {
+            webhook_id: "wh_1".into(),
+            event_type: event_type.into(),
+            destination: "app".into(),
+            attempt: 1,
+            repeats: None,
+        }
+    }
+
+    fn types(alerts: &[Alert]) -> Vec<AlertType> {
+        alerts.iter().map(|alert| alert.kind).collect()
+    }
+
+    #[test]
+    fn a_destination_that_flaps_is_told_once_an_hour_and_at_last_as_it_is() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        let mut told = Vec::new();
+        // Down and up every minute for two hours, and down at the end.
+        for minute in 0..=120 {
+            let change = if minute % 2 == 0 {
+                CircuitChange::Opens
+            } else {
+                CircuitChange::Closes
+            };
+            let now = time.advance(MINUTE);
+            state.observe(&circuit(change), now);
+            told.extend(state.take_due(now));
+        }
+        let downs = types(&told)
+            .iter()
+            .filter(|kind| **kind == AlertType::DestinationDown)
+            .count();
+        let ups = told.len() - downs;
+        assert!(
+            (2..=3).contains(&downs) && (2..=3).contains(&ups),
+            "{told:#?}"
+        );
+        let now = time.advance(TELL_EVERY);
+        told.extend(state.take_due(now));
+        assert_eq!(told.last().unwrap().kind, AlertType::DestinationDown);
+        assert_eq!(state.next_due(now), None);
+    }
+
+    #[test]
+    fn dead_letters_within_an_hour_are_one_alert_with_their_number() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        let now = time.advance(MINUTE);
+        assert!(state.observe(&dead("realtime.call.incoming"), now));
+        let first = state.take_due(now);
+        assert_eq!(first[0].count, Some(1));
+        for _ in 0..41 {
+            let now = time.advance(MINUTE);
+            state.observe(&dead("realtime.call.incoming"), now);
+            assert_eq!(state.take_due(now), []);
+        }
+        let due = state.next_due(time.0).unwrap();
+        let now = time.advance(due - time.0.monotonic);
+        assert_eq!(state.take_due(now)[0].count, Some(41));
+    }
+
+    #[test]
+    fn a_dead_letter_of_an_alert_makes_no_alert() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        let now = time.advance(MINUTE);
+        state.observe(&dead("unwrapd.destination.down"), now);
+        assert_eq!(state.take_due(now), []);
+    }
+
+    #[test]
+    fn the_store_accepts_again_only_when_every_cause_is_gone() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        let refusing = |reason: &str| PipelineEvent::StoreRefusing {
+            reason: reason.into(),
+        };
+        let recovered = |reason: &str| PipelineEvent::StoreRecovered {
+            reason: reason.into(),
+        };
+        let now = time.advance(MINUTE);
+        state.observe(&refusing("the disk is full"), now);
+        state.observe(&refusing("the disk does not answer"), now);
+        assert_eq!(types(&state.take_due(now)), [AlertType::StoreRefusing]);
+        state.observe(&recovered("the disk answers"), now);
+        assert_eq!(state.take_due(now), []);
+        state.observe(&recovered("the disk has room"), now);
+        assert_eq!(types(&state.take_due(now)), [AlertType::StoreAccepting]);
+    }
+
+    #[test]
+    fn an_endpoint_is_silent_once_until_a_webhook_comes() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        state.set_silence([("production".into(), 10 * MINUTE)], time.0);
+        let begun = time.0.wall;
+        let due = state.next_due(time.0).unwrap();
+        let now = time.advance(due - time.0.monotonic);
+        let silent = state.take_due(now);
+        assert_eq!(types(&silent), [AlertType::EndpointSilent]);
+        assert_eq!(silent[0].since, begun);
+        let now = time.advance(600 * MINUTE);
+        assert_eq!((state.take_due(now), state.next_due(now)), (vec![], None));
+        let verified = PipelineEvent::Verified {
+            endpoint: "production".into(),
+            webhook_id: "wh_1".into(),
+            event_type: "batch.completed".into(),
+            lateness: None,
+        };
+        state.observe(&verified, now);
+        assert_eq!(state.take_due(now), []);
+        let now = time.advance(10 * MINUTE);
+        assert_eq!(types(&state.take_due(now)), [AlertType::EndpointSilent]);
+    }
+}
