@@ -201,6 +201,19 @@ pub enum Next {
 }
 
 impl Next {
+    /// The names of all variants, as [`as_str`](Self::as_str) returns them.
+    pub const NAMES: [&'static str; 3] = ["delivered", "retry", "dead"];
+
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Dead => "dead",
+        }
+    }
+
     /// The next step after `outcome`. `age` is the time since the delivery was first due or
     /// replayed; it cannot be computed from `now`, because the clock may have jumped. `random` is
     /// uniform from 0 to 1.

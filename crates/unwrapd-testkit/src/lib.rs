@@ -18,6 +18,7 @@ mod keeper;
 pub mod memory_store;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod relay;
 pub mod stuck_store;

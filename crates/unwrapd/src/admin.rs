@@ -7,6 +7,7 @@ mod gateways;
 mod health;
 mod json;
 mod messages;
+mod metrics;
 mod payload;
 mod quarantine;
 mod replay;
@@ -26,6 +27,7 @@ use openai_webhooks::WEBHOOK_SIGNATURE;
 
 use crate::clock::Clock;
 use crate::destinations::Registry;
+use crate::metrics::Metrics;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
 use crate::quarantine::Quarantine;
@@ -54,6 +56,8 @@ pub struct Admin {
     pub clock: Clock,
     /// The destinations.
     pub registry: Registry,
+    /// The metrics.
+    pub metrics: Option<Metrics>,
     /// Counts of deliveries for frequent requests.
     pub counts: Arc<SharedCounts>,
     /// Counts refusals for the log.
@@ -68,6 +72,7 @@ pub struct Admin {
 pub fn routes() -> Vec<Route> {
     [
         health::routes(),
+        metrics::routes(),
         destinations::routes(),
         gateways::routes(),
         quarantine::routes(),

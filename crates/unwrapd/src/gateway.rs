@@ -29,6 +29,7 @@ use crate::config::{Changes, Config, ServerSettings};
 use crate::destinations::Registry;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
+use crate::metrics::Metrics;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
 use crate::pipeline_events::EventBus;
@@ -158,6 +159,8 @@ impl Gateway {
             clock,
             registry,
             events,
+            metrics,
+            alerts,
             warnings,
             refusals,
         } = self.core.clone();
@@ -186,6 +189,9 @@ impl Gateway {
         let end = shutdown.clone().cancelled_owned();
         tasks.spawn(admin::watch_unconfigured(store, registry, warnings, end));
         tasks.spawn(log_refusals(refusals, shutdown.clone()));
+        begin_series(&self.config, metrics.as_ref());
+        alerts.set_silence(silence(&self.config));
+        tasks.spawn(alerts.run(Arc::clone(&self.intake), shutdown.clone()));
         let (intake, until) = (Arc::clone(&self.intake), shutdown.clone());
         tasks.spawn(async move {
             until.run_until_cancelled(intake.oddities().run()).await;
@@ -218,6 +224,7 @@ impl Gateway {
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
+            metrics: self.core.metrics.clone(),
             counts: Arc::default(),
             refusals: Arc::clone(refusals),
             token: self.config.admin_token.clone(),
@@ -311,6 +318,8 @@ impl Gateway {
         self.dispatchers.apply_settings(destinations);
         self.limits.set_limits(requests_max(&config));
         self.intake.apply_rules(rules(&config, &self.core.registry));
+        self.core.alerts.set_silence(silence(&config));
+        begin_series(&config, self.core.metrics.as_ref());
         self.identity
             .send_replace(identity::of(&config, self.public));
         // Settings that need a restart stay those of the running gateway, so that each reload
@@ -447,6 +456,21 @@ fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
         .endpoints
         .iter()
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
+}
+
+/// Begins the series of all endpoints and destinations.
+fn begin_series(config: &Config, metrics: Option<&Metrics>) {
+    if let Some(metrics) = metrics {
+        let endpoints = config.endpoints.iter().map(|endpoint| &*endpoint.name);
+        let destinations = config.destinations.iter().map(|settings| &*settings.name);
+        metrics.begin_series(endpoints, destinations);
+    }
+}
+
+/// Time without a webhook after which each endpoint is silent, as far as it is configured.
+fn silence(config: &Config) -> impl Iterator<Item = (String, Duration)> {
+    let endpoints = config.endpoints.iter();
+    endpoints.filter_map(|endpoint| Some((endpoint.name.clone(), endpoint.silent_after?)))
 }
 
 fn rules(config: &Config, registry: &Registry) -> Rules {

@@ -32,6 +32,8 @@ pub mod destinations;
 
 mod prune;
 
+mod alerts;
+
 pub mod admin;
 
 mod api;
@@ -41,6 +43,8 @@ pub mod pipeline_events;
 pub mod observe;
 
 mod listen;
+
+mod metrics;
 
 mod settings_file;
 

@@ -1,17 +1,18 @@
-//! The stream of pipeline events. The log derives from it, and observers subscribe to it.
+//! The stream of pipeline events. The log, the metrics and the alerts derive from it, and others
+//! subscribe to it.
 //!
-//! Observers never delay the pipeline: a slow one misses events, and gets the number of them.
+//! Subscribers never delay the pipeline: a slow one misses events, and gets the number of them.
 
 mod bus;
 mod log;
 
 use std::time::Duration;
 
-use crate::delivery::Next;
 use crate::delivery::breaker::CircuitChange;
+use crate::delivery::{Lane, Next};
 use crate::store::Accepted;
 
-pub use bus::{EventBus, Subscription};
+pub use bus::{EventBus, Observer, Subscription};
 pub(crate) use log::TARGET;
 
 /// One step of a webhook, or one change of a destination, the store or the fleet.
@@ -75,6 +76,9 @@ pub enum PipelineEvent {
         webhook_id: String,
         /// Type of its event.
         event_type: String,
+        /// Time from the creation of the event at OpenAI to its arrival, zero if OpenAI's clock is
+        /// ahead. `None`: the body does not tell.
+        lateness: Option<Duration>,
     },
     /// The message is durable, or was before. The request is answered 200, unless it waited in the
     /// quarantine.
@@ -109,6 +113,8 @@ pub enum PipelineEvent {
         event_type: String,
         /// Name of the destination.
         destination: String,
+        /// The lane of the delivery.
+        lane: Lane,
         /// Number of the attempt, from 1.
         attempt: u32,
         /// The answer of the destination, or the cause of the failure.
@@ -117,6 +123,8 @@ pub enum PipelineEvent {
         status: Option<u16>,
         /// Length of the attempt.
         duration: Duration,
+        /// Time since the delivery was first due, or was replayed.
+        age: Duration,
         /// The next step of the delivery.
         next: Next,
         /// Time until the next attempt, if there is one.
@@ -184,6 +192,13 @@ pub enum PipelineEvent {
         /// Their number.
         messages: u64,
     },
+    /// The store has made a commit durable.
+    Committed {
+        /// Number of the changes that share it.
+        changes: usize,
+        /// Its length.
+        duration: Duration,
+    },
     /// Another gateway has joined the fleet.
     GatewayJoined {
         /// Its name.
@@ -225,6 +240,7 @@ impl PipelineEvent {
             Self::Resumed { .. } => "resumed",
             Self::Quarantined { .. } => "quarantined",
             Self::Pruned { .. } => "pruned",
+            Self::Committed { .. } => "committed",
             Self::GatewayJoined { .. } => "gateway_joined",
             Self::GatewayLeft { .. } => "gateway_left",
             Self::StoreRefusing { .. } => "store_refusing",

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::intake::Intake;
-use crate::message::Message;
+use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Accepted, QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, StoreError};
@@ -216,7 +216,9 @@ impl Quarantine {
             retried.unproven += 1;
             return Ok(());
         };
-        let (message, oddity) = Message::read(
+        let ReadMessage {
+            message, oddity, ..
+        } = Message::read(
             &quarantined.endpoint,
             &verified,
             body,

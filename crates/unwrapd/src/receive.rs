@@ -7,6 +7,7 @@ mod settings;
 mod wrong_path;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -22,7 +23,7 @@ use tracing::Level;
 use crate::clock::{Clock, Shown};
 use crate::crash::{self, CrashPoint};
 use crate::intake::Intake;
-use crate::message::Message;
+use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::PipelineEvent;
 use crate::quarantine::Quarantine;
@@ -114,11 +115,19 @@ async fn accept(
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
     // Before it is stored, since it may be delivered at once.
     let shown = judged_at.prove(clock);
-    let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
+    let ReadMessage {
+        message,
+        created_at,
+        oddity,
+    } = Message::read(endpoint, &verified, &payload, clock.stamp());
     events.emit(Level::TRACE, || PipelineEvent::Verified {
         endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),
         event_type: message.kind().to_owned(),
+        lateness: created_at.map(|created_at| {
+            // Zero, if OpenAI's clock is ahead.
+            Duration::try_from(received_at.duration_since(created_at)).unwrap_or_default()
+        }),
     });
     crash::point(CrashPoint::Verified);
 

@@ -89,7 +89,7 @@ fn view(
         is_configured: configured.is_some(),
         configured,
         paused_since,
-        waiting: standing.waiting,
+        waiting: standing.waiting(),
         dead: standing.dead,
     }
 }

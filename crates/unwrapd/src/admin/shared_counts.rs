@@ -71,8 +71,8 @@ mod tests {
         sleep(takes).await;
         Ok(vec![DestinationCounts {
             destination: "app".into(),
-            waiting: of,
-            dead: 0,
+            lanes: Default::default(),
+            dead: of,
         }])
     }
 

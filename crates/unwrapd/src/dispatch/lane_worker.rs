@@ -246,7 +246,14 @@ impl LaneWorker {
         let age = self.age(delivery);
         let random = fastrand::f64();
         let next = Next::after(outcome, delivery, &self.retry_policy(), now, age, random);
-        settle::emit_end(&self.lane, delivery, outcome, took, (next, now), change);
+        let end = settle::End {
+            took,
+            age,
+            next,
+            now,
+            change,
+        };
+        settle::emit_end(&self.lane, delivery, outcome, end);
         // After the attempt that caused it, and before its settlement.
         self.lane.gate.emit(change, Some(outcome.answer()));
         let attempt = Attempt {

@@ -108,18 +108,30 @@ where
     }
 }
 
-/// Emits the end of an attempt; `took` is `None` for a delivery that expired before one was begun.
+/// The end of an attempt, or of a delivery that expired before one was begun.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// Length of the attempt. `None`: none was begun.
+    pub(super) took: Option<Duration>,
+    /// Time since the delivery was first due, or was replayed.
+    pub(super) age: Duration,
+    pub(super) next: Next,
+    pub(super) now: Timestamp,
+    pub(super) change: CircuitChange,
+}
+
+/// Emits the end of an attempt.
 ///
 /// The log has a warning when a destination begins to fail, and not one for every attempt while it
 /// does. Where it begins again and again, and for dead letters, warnings of one cause are counted.
-pub(super) fn emit_end(
-    lane: &LaneContext,
-    delivery: &Delivery,
-    outcome: &Outcome,
-    took: Option<Duration>,
-    (next, now): (Next, Timestamp),
-    change: CircuitChange,
-) {
+pub(super) fn emit_end(lane: &LaneContext, delivery: &Delivery, outcome: &Outcome, end: End) {
+    let End {
+        took,
+        age,
+        next,
+        now,
+        change,
+    } = end;
     let answer = outcome.answer();
     let failures = lane.gate.failures();
     let (repeats, notable) = match next {
@@ -148,10 +160,12 @@ pub(super) fn emit_end(
             webhook_id,
             event_type,
             destination,
+            lane: delivery.lane,
             attempt,
             answer: answer.to_owned(),
             status: outcome.status(),
             duration,
+            age,
             next,
             retry_in: match next {
                 Next::Retry { due_at } => Duration::try_from(due_at.duration_since(now)).ok(),

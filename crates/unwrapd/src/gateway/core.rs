@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::report::{self, Opened};
 use super::timekeeping;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::destinations::Registry;
+use crate::metrics::Metrics;
 use crate::observe::refusals::Refusals;
 use crate::observe::warnings::Warnings;
-use crate::pipeline_events::{EventBus, PipelineEvent};
-use crate::store::{self, HealthReporter, Store, StoreError, StoreHealth, StoreUrl};
+use crate::pipeline_events::{EventBus, Observer, PipelineEvent};
+use crate::store::{self, Store, StoreError, StoreReport, StoreReporter, StoreUrl};
 
 #[derive(Clone)]
 pub(super) struct Core {
@@ -18,6 +20,9 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) registry: Registry,
     pub(super) events: EventBus,
+    /// `None`: there is no admin port.
+    pub(super) metrics: Option<Metrics>,
+    pub(super) alerts: Alerts,
     /// Lasting conditions that need an operator.
     pub(super) warnings: Warnings,
     /// Refused requests that are counted for the log.
@@ -28,10 +33,17 @@ impl Core {
     /// Opens the store, and marks the destinations that are paused.
     pub(super) async fn open(config: &Config) -> anyhow::Result<(Self, Opened)> {
         let (clock, warnings) = (Clock::default(), Warnings::default());
-        let events = EventBus::default();
+        // Without an admin port nothing reads the metrics.
+        let metrics = config.admin.map(|_| Metrics::default());
+        let alerts = Alerts::new(clock.clone());
+        let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(alerts.clone())];
+        if let Some(metrics) = &metrics {
+            observers.push(Arc::new(metrics.clone()));
+        }
+        let events = EventBus::observed_by(observers);
         let was_there = report::is_there(&config.store.url);
-        let health = health_of(&events);
-        let store = store::open(&config.store, &clock, &warnings, &health)
+        let reporter = reporter_of(&events);
+        let store = store::open(&config.store, &clock, &warnings, &reporter)
             .await
             .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::log_doubt(&clock, &warnings);
@@ -45,6 +57,8 @@ impl Core {
             clock,
             registry,
             events,
+            metrics,
+            alerts,
             warnings,
             refusals: Arc::default(),
         };
@@ -53,12 +67,15 @@ impl Core {
 }
 
 /// Makes events of what the store reports about itself.
-fn health_of(events: &EventBus) -> HealthReporter {
+fn reporter_of(events: &EventBus) -> StoreReporter {
     let events = events.clone();
-    HealthReporter::new(move |level, health| {
-        events.emit(level, || match health {
-            StoreHealth::Refusing { reason } => PipelineEvent::StoreRefusing { reason },
-            StoreHealth::Recovered { reason } => PipelineEvent::StoreRecovered { reason },
+    StoreReporter::new(move |level, report| {
+        events.emit(level, || match report {
+            StoreReport::Refusing { reason } => PipelineEvent::StoreRefusing { reason },
+            StoreReport::Recovered { reason } => PipelineEvent::StoreRecovered { reason },
+            StoreReport::Committed { changes, duration } => {
+                PipelineEvent::Committed { changes, duration }
+            }
         });
     })
 }

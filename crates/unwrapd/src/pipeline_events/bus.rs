@@ -1,5 +1,6 @@
-//! Passes pipeline events to the log and to subscribers.
+//! Passes pipeline events to the log, to observers and to subscribers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,14 +15,21 @@ use crate::traffic::Traffic;
 /// share one ring of this length, so their number costs no memory.
 const BACKLOG_MAX: usize = 1024;
 
-/// Passes pipeline events to the log and to subscribers, and holds the traffic counts. Clones share
-/// both.
+/// Sees every event at once, in the task that emits it. It must be quick, and must not wait.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Takes note of an event.
+    fn observe(&self, event: &PipelineEvent);
+}
+
+/// Passes pipeline events to the log, to observers and to subscribers, and holds the traffic counts.
+/// Clones share all of them.
 #[derive(Clone, Debug)]
 pub struct EventBus {
     ring: broadcast::Sender<PipelineEvent>,
     /// Number of subscribers. `ring` counts them under a lock, which each event would take.
     subscribers: Arc<AtomicUsize>,
     traffic: Traffic,
+    observers: Arc<[Arc<dyn Observer>]>,
 }
 
 impl Default for EventBus {
@@ -30,22 +38,35 @@ impl Default for EventBus {
             ring: broadcast::Sender::new(BACKLOG_MAX),
             subscribers: Arc::default(),
             traffic: Traffic::default(),
+            observers: Arc::default(),
         }
     }
 }
 
 impl EventBus {
-    /// Writes an event to the log at `level`, and passes it to the subscribers. Without any, and
-    /// with the level turned off, the event is not built.
+    /// A bus with these observers.
+    #[must_use]
+    pub fn observed_by(observers: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
+        Self {
+            observers: observers.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Writes an event to the log at `level`, and passes it to the observers and to the
+    /// subscribers. Without any of these, the event is not built.
     ///
     /// The log line is written before this returns: no line is lost when the process dies.
     pub fn emit(&self, level: Level, event: impl FnOnce() -> PipelineEvent) {
         let is_logged = log::is_enabled(level);
         let has_subscribers = self.has_subscribers();
-        if !is_logged && !has_subscribers {
+        if !is_logged && !has_subscribers && self.observers.is_empty() {
             return;
         }
         let event = event();
+        for observer in &*self.observers {
+            observer.observe(&event);
+        }
         if is_logged {
             log::write(level, &event);
         }
@@ -55,7 +76,8 @@ impl EventBus {
         }
     }
 
-    /// Whether an event of this level is built: to avoid work that only its fields need.
+    /// Whether the log or a subscriber gets events of this level: to avoid work that only they
+    /// need.
     #[must_use]
     pub fn is_observed(&self, level: Level) -> bool {
         self.has_subscribers() || log::is_enabled(level)

@@ -23,6 +23,7 @@ struct Line<'e> {
     destination: Option<&'e str>,
     destinations: Option<String>,
     gateway: Option<&'e str>,
+    lane: Option<&'static str>,
     attempt: Option<u32>,
     status: Option<u16>,
     code: Option<&'static str>,
@@ -33,7 +34,10 @@ struct Line<'e> {
     reason: Option<&'e str>,
     bytes: Option<usize>,
     messages: Option<u64>,
+    changes: Option<usize>,
+    lateness_ms: Option<u64>,
     duration_ms: Option<u64>,
+    age_ms: Option<u64>,
     retry_ms: Option<u64>,
     count: Option<u64>,
 }
@@ -76,6 +80,7 @@ pub(super) fn write(level: Level, event: &PipelineEvent) {
                 destination = line.destination,
                 destinations = line.destinations,
                 gateway = line.gateway,
+                lane = line.lane,
                 attempt = line.attempt,
                 status = line.status,
                 code = line.code,
@@ -86,7 +91,10 @@ pub(super) fn write(level: Level, event: &PipelineEvent) {
                 reason = line.reason,
                 bytes = line.bytes,
                 messages = line.messages,
+                changes = line.changes,
+                lateness_ms = line.lateness_ms,
                 duration_ms = line.duration_ms,
+                age_ms = line.age_ms,
                 retry_ms = line.retry_ms,
                 count = line.count,
                 "{}",
@@ -138,11 +146,13 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             endpoint,
             webhook_id,
             event_type,
+            lateness,
         } => Line {
             message: "verified".into(),
             endpoint: Some(endpoint),
             webhook_id: Some(webhook_id),
             event_type: Some(event_type),
+            lateness_ms: lateness.map(milliseconds),
             ..Line::default()
         },
         PipelineEvent::Accepted {
@@ -191,19 +201,23 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             answer,
             status,
             duration,
+            age,
             next,
             retry_in,
             repeats,
+            lane,
         } => Line {
             message: attempt_message(answer, *next, *retry_in, *repeats),
             webhook_id: Some(webhook_id),
             event_type: Some(event_type),
             destination: Some(destination),
+            lane: Some(lane.as_str()),
             attempt: Some(*attempt),
-            outcome: Some(outcome(*next)),
+            outcome: Some(next.as_str()),
             answer: Some(answer),
             answer_status: *status,
             duration_ms: Some(milliseconds(*duration)),
+            age_ms: Some(milliseconds(*age)),
             retry_ms: retry_in.map(milliseconds),
             count: *repeats,
             ..Line::default()
@@ -220,7 +234,7 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             event_type: Some(event_type),
             destination: Some(destination),
             attempt: Some(*attempt),
-            outcome: Some(outcome(Next::Dead)),
+            outcome: Some(Next::Dead.as_str()),
             count: *repeats,
             ..Line::default()
         },
@@ -230,11 +244,11 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             attempt,
             next,
         } => Line {
-            message: format!("settled: {}", outcome(*next)),
+            message: format!("settled: {}", next.as_str()),
             webhook_id: Some(webhook_id),
             destination: Some(destination),
             attempt: Some(*attempt),
-            outcome: Some(outcome(*next)),
+            outcome: Some(next.as_str()),
             ..Line::default()
         },
         PipelineEvent::CircuitChanged {
@@ -279,6 +293,15 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
                 counted(*messages, "old message", "old messages")
             ),
             messages: Some(*messages),
+            ..Line::default()
+        },
+        PipelineEvent::Committed { changes, duration } => Line {
+            message: format!(
+                "committed {}",
+                counted(*changes as u64, "change", "changes")
+            ),
+            changes: Some(*changes),
+            duration_ms: Some(milliseconds(*duration)),
             ..Line::default()
         },
         PipelineEvent::GatewayJoined { gateway } => Line {
@@ -356,14 +379,6 @@ fn actor(is_remote: bool) -> &'static str {
         "at another gateway"
     } else {
         "by an operator"
-    }
-}
-
-fn outcome(next: Next) -> &'static str {
-    match next {
-        Next::Delivered => "delivered",
-        Next::Retry { .. } => "retry",
-        Next::Dead => "dead",
     }
 }
 

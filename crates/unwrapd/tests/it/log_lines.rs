@@ -92,6 +92,7 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
         "accepted",
         "attempt_ended",
         "claimed",
+        "committed",
         "quarantined",
         "received",
         "refused",

@@ -6,6 +6,7 @@
 use unwrapd_testkit as support;
 
 mod admin_port;
+mod alerts;
 mod architecture;
 mod bounds;
 mod cli;
@@ -33,6 +34,7 @@ mod hostile;
 mod interleaved;
 mod listen;
 mod log_lines;
+mod metrics;
 mod migrate;
 mod mistaken_secrets;
 mod mistakes;

@@ -276,6 +276,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+    use crate::delivery::Lane;
     use crate::pipeline_events::EventBus;
 
     fn tour(events: &EventBus) -> Tour {
@@ -306,10 +307,12 @@ mod tests {
             webhook_id: id.into(),
             event_type: "batch.completed".into(),
             destination: "app".into(),
+            lane: Lane::Standard,
             attempt: 1,
             answer: "HTTP 200".into(),
             status: Some(200),
             duration: Duration::ZERO,
+            age: Duration::ZERO,
             next,
             retry_in: None,
             repeats: None,
