@@ -27,7 +27,7 @@ use openai_webhooks::WEBHOOK_SIGNATURE;
 
 use crate::clock::Clock;
 use crate::destinations::Registry;
-use crate::metrics::Metrics;
+pub use crate::metrics::Metrics;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
 use crate::quarantine::Quarantine;

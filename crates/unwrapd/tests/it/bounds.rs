@@ -118,7 +118,7 @@ fn stuck() -> TowerToHyperService<Router> {
         registry,
         counts: Arc::default(),
         refusals: Arc::default(),
-        metrics: Some(Default::default()),
+        metrics: Some(unwrapd::admin::Metrics::default()),
         token: None,
     }))
 }
