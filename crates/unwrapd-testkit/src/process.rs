@@ -162,7 +162,8 @@ impl Serving {
         Self::start_by(command, folder, &[], &[])
     }
 
-    fn start_by(
+    /// Starts it by this command, which gets the arguments of `unwrapd`.
+    pub fn start_by(
         command: Command,
         folder: &Path,
         arguments: &[&str],

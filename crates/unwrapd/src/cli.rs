@@ -32,6 +32,7 @@ use clap::{Parser, Subcommand};
 use rustix::fs::Mode;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::gateway::Sockets;
 use crate::telemetry::LogHandle;
 use failure::Failure;
 use operate::{dead, destinations, events, gateways, quarantine, replay};
@@ -116,8 +117,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, log: &LogHandle) -> Result<(), Failure> {
+    // Before the runtime has threads.
+    let sockets = match command {
+        Command::Serve(_) => serve::take_sockets()?,
+        _ => Sockets::default(),
+    };
     let runtime = runtime_for(&command)?;
-    let result = run_on(&runtime, command, log);
+    let result = run_on(&runtime, command, sockets, log);
     // All work is done. An orderly end would wait for tasks that hang on a disk or a name server.
     std::mem::forget(runtime);
     result
@@ -145,10 +151,15 @@ fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     runtime.enable_all().build()
 }
 
-fn run_on(runtime: &Runtime, command: Command, log: &LogHandle) -> Result<(), Failure> {
+fn run_on(
+    runtime: &Runtime,
+    command: Command,
+    sockets: Sockets,
+    log: &LogHandle,
+) -> Result<(), Failure> {
     match command {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
-        Command::Serve(arguments) => runtime.block_on(serve::run(&arguments, log)),
+        Command::Serve(arguments) => runtime.block_on(serve::run(&arguments, sockets, log)),
         Command::Destinations(command) => runtime.block_on(destinations::run(&command)),
         Command::Gateways(arguments) => runtime.block_on(gateways::run(&arguments)),
         Command::Events(command) => runtime.block_on(events::run(&command)),

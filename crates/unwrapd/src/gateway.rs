@@ -10,6 +10,7 @@ mod core;
 mod dispatchers;
 mod fleet;
 mod identity;
+mod liveness;
 mod ports;
 mod report;
 mod timekeeping;
@@ -41,7 +42,9 @@ use crate::{admin, destinations, listen, prune, receive};
 use core::Core;
 use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
+pub(crate) use liveness::{Health, Liveness};
 use ports::Ports;
+pub(crate) use ports::Sockets;
 use report::Opened;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -80,6 +83,8 @@ pub struct Gateway {
     admin_tls: Option<Arc<Tls>>,
     dispatchers: Dispatchers,
     identity: watch::Sender<GatewayIdentity>,
+    /// Whether this process has bound the public port itself.
+    has_bound: bool,
     /// The ports and the background tasks.
     tasks: JoinSet<()>,
     switch: DropGuard,
@@ -91,12 +96,19 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the ports, opens the store and begins to receive and to deliver.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_on(Sockets::default(), config).await
+    }
+
+    /// As [`start`](Self::start), on sockets that are already open. They have the addresses of the
+    /// configuration ([`Sockets::check`]).
+    pub(crate) async fn start_on(sockets: Sockets, config: Config) -> anyhow::Result<Self> {
+        let has_bound = sockets.public.is_none();
         // The steps that often fail run first, so a gateway that cannot start claims nothing.
-        let ports = Ports::bind(&config).await?;
+        let ports = Ports::open(sockets, &config).await?;
         let public = ports.public.local_addr()?;
         let (core, opened) = Core::open(&config).await?;
         let built = BuiltDestination::all(config.destinations.clone(), &core.clock)?;
-        let identity = identity::of(&config, public);
+        let identity = identity::of(&config, public, has_bound);
         if let Some(fleet) = core.store.fleet() {
             fleet.announce(identity.clone()).await?;
         }
@@ -139,6 +151,7 @@ impl Gateway {
                 .filter(|_| !config.server.shares_tls()),
             dispatchers,
             identity: watch::Sender::new(identity),
+            has_bound,
             tasks: JoinSet::new(),
             switch,
             opened,
@@ -274,6 +287,15 @@ impl Gateway {
         &self.quarantine
     }
 
+    /// The check for a watchdog.
+    pub(crate) fn liveness(&self) -> Liveness {
+        Liveness {
+            store: Arc::clone(&self.core.store),
+            clock: self.core.clock.clone(),
+            readiness: Arc::clone(&self.readiness),
+        }
+    }
+
     /// Logs one line with the version, the configuration, the store and its waiting deliveries.
     /// `file` is where the configuration was read from.
     pub(crate) fn log_start(&self, file: &Path) {
@@ -321,7 +343,7 @@ impl Gateway {
         self.core.alerts.set_silence(silence(&config));
         begin_series(&config, self.core.metrics.as_ref());
         self.identity
-            .send_replace(identity::of(&config, self.public));
+            .send_replace(identity::of(&config, self.public, self.has_bound));
         // Settings that need a restart stay those of the running gateway, so that each reload
         // compares with them.
         let running = std::mem::replace(&mut self.config, config);

@@ -16,7 +16,8 @@ use super::gateways::views;
 use super::json::PlainText;
 use super::{Admin, Route};
 use crate::api::GatewayView;
-use crate::store::StoreError;
+use crate::clock::Clock;
+use crate::store::{Store, StoreError};
 
 /// Maximum age at which the result of a check of the store is reused. Each check costs a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
@@ -42,6 +43,10 @@ struct Look {
 }
 
 impl Look {
+    fn is_under_way(&self) -> bool {
+        self.seen.borrow().is_none() && self.seen.has_changed().is_ok()
+    }
+
     fn is_over(&self) -> bool {
         match &*self.seen.borrow() {
             Some((ended, _)) => ended.elapsed() >= LOOK_AGE_MAX,
@@ -54,6 +59,24 @@ impl Readiness {
     /// Reports "not ready" from this moment, so that load balancers send nothing more.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the store is writable: the result of a check that all callers share. An error if the
+    /// check takes too long.
+    pub(crate) async fn check(
+        &self,
+        store: &Arc<dyn Store>,
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
+        let (store, clock) = (Arc::clone(store), clock.clone());
+        self.of(async move { store.check_writable(clock.now()).await })
+            .await
+    }
+
+    /// Whether the latest check has begun and not ended.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().is_some_and(Look::is_under_way)
     }
 
     /// The result of the running check, or of one that ended less than a second ago. An error if
@@ -117,10 +140,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
     let seen = if admin.readiness.is_stopping.load(Ordering::SeqCst) {
         Err("stopping\n".into())
     } else {
-        let store = Arc::clone(&admin.store);
-        let clock = admin.clock.clone();
-        let probe = async move { store.check_writable(clock.now()).await };
-        let seen = admin.readiness.of(probe).await;
+        let seen = admin.readiness.check(&admin.store, &admin.clock).await;
         seen.map_err(|error| format!("{error}\n"))
     };
     let has_details = may_see_details(&admin, &request);
@@ -258,8 +278,10 @@ mod tests {
         }
         assert_eq!(began.elapsed(), LOOK_TIME_MAX);
         assert_eq!(count.available_permits(), 1);
+        assert!(readiness.is_waiting());
         advance(LOOK_AGE_MAX * 60).await;
         tokio::task::yield_now().await;
+        assert!(!readiness.is_waiting());
         readiness.of(looks(&count, Duration::ZERO)).await.unwrap();
     }
 
@@ -268,6 +290,7 @@ mod tests {
         let readiness = Readiness::default();
         let panics = async { panic!("for the test") };
         assert!(readiness.of(panics).await.is_err());
+        assert!(!readiness.is_waiting());
         readiness.of(async { Ok(()) }).await.unwrap();
     }
 }

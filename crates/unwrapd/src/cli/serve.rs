@@ -1,6 +1,8 @@
 //! `unwrapd serve`: runs the gateway until a signal stops it.
 
 mod init;
+mod service_manager;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +16,13 @@ use super::format::outln;
 use super::stop_signals::StopSignals;
 use crate::config::{Config, ConfigError, DestinationSettings, ServerSettings};
 use crate::destinations;
-use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
+use crate::gateway::{DELIVER_DRAIN_MAX, Gateway, Sockets};
 use crate::receive::warn_of_shared_secrets;
 use crate::store::precheck;
 use crate::telemetry::LogHandle;
 pub(super) use init::supervise;
+use service_manager::ServiceManager;
+pub(super) use sockets::take as take_sockets;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
@@ -50,7 +54,12 @@ pub(super) struct Arguments {
     pub(super) threads: Option<u16>,
 }
 
-pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Failure> {
+/// `sockets` are those that a service manager has passed.
+pub(super) async fn run(
+    arguments: &Arguments,
+    sockets: Sockets,
+    log: &LogHandle,
+) -> Result<(), Failure> {
     let mut config = read(&arguments.config, log)?;
     if config.destinations.is_empty() {
         tracing::warn!("there is no [[destination]]: webhooks are stored, and not delivered");
@@ -65,6 +74,7 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
     if arguments.check {
         return check(&arguments.config, &config);
     }
+    sockets.check(&config).map_err(usage)?;
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
@@ -77,8 +87,10 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
     // Registered before the ports are open, because a signal may arrive as soon as they are.
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
+    let manager = ServiceManager::of_this_process();
+    manager.status("opening the store").await;
     let mut gateway = tokio::select! {
-        gateway = Gateway::start(config) => gateway?,
+        gateway = Gateway::start_on(sockets, config) => gateway?,
         // A disk that hangs, or a database that does not answer, must not delay the end.
         () = signals.next() => {
             tracing::info!("stopped before the gateway was up");
@@ -95,17 +107,28 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
     if let Some(admin) = gateway.admin() {
         tracing::info!("admin API on {admin_scheme}://{admin}");
     }
+    let receiving = format!("receiving on {scheme}://{}", gateway.public());
+    manager.ready(&receiving).await;
+    let watch = manager.watch(gateway.liveness(), receiving.clone());
     let mut readings = JoinSet::new();
     loop {
         tokio::select! {
             () = signals.next() => break,
             // Read on another thread, because a disk that hangs would block the signals.
             Some(()) = reload.recv(), if readings.is_empty() => {
+                manager.reloading().await;
                 let path = arguments.config.clone();
                 readings.spawn_blocking(move || Config::read(&path));
             }
             Some(read) = readings.join_next() => {
-                reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway, log);
+                let read = read.map_err(anyhow::Error::from);
+                if reload_with(read, &arguments.config, &mut gateway, log) {
+                    manager.ready(&receiving).await;
+                } else {
+                    manager
+                        .ready(&format!("{receiving}; the changed configuration was refused: see the log"))
+                        .await;
+                }
             }
             () = gateway.failed() => {
                 return Err(anyhow::anyhow!("a part of the gateway has ended: see the log for the cause").into());
@@ -124,6 +147,11 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
             drain.as_secs()
         );
     }
+    manager
+        .stopping("stopping: deliveries under way are finished")
+        .await;
+    drop(watch);
+    let _watch = manager.watch_end();
     let stopped = async {
         gateway.drain().await;
         gateway.stop().await;
@@ -185,14 +213,14 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Applies a configuration that was reloaded after SIGHUP. A mistake is logged, and changes
-/// nothing.
+/// Applies a configuration that was reloaded after SIGHUP. A mistake is logged, changes nothing,
+/// and returns `false`.
 fn reload_with(
     read: anyhow::Result<Result<Config, ConfigError>>,
     path: &Path,
     gateway: &mut Gateway,
     log: &LogHandle,
-) {
+) -> bool {
     let reloaded = read.and_then(|read| Ok(read?)).and_then(|config| {
         let settings = config.log;
         Ok((gateway.reload(config)?, settings))
@@ -214,6 +242,7 @@ fn reload_with(
                 .end(RELOAD, "the configuration is valid again");
             // A store that hangs must not delay the signals.
             tokio::spawn(gateway.log_removed(changes));
+            true
         }
         Err(error) => {
             gateway.warnings().begin(
@@ -231,6 +260,7 @@ fn reload_with(
             for line in lines {
                 tracing::error!("nothing was changed: {line}");
             }
+            false
         }
     }
 }

@@ -8,13 +8,14 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Config;
 use crate::store::{Configuration, GatewayIdentity};
 
-/// The announcement of a gateway that listens on `public` with this configuration.
-pub(super) fn of(config: &Config, public: SocketAddr) -> GatewayIdentity {
+/// The announcement of a gateway that listens on `public` with this configuration. A port that
+/// another process has bound may be served by several gateways.
+pub(super) fn of(config: &Config, public: SocketAddr, has_bound: bool) -> GatewayIdentity {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
     GatewayIdentity {
         name: format!("{host}:{}", public.port()),
-        exclusive_address: place(public),
+        exclusive_address: has_bound.then(|| place(public)).flatten(),
         configuration: configuration(config),
     }
 }

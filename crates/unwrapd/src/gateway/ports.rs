@@ -1,12 +1,55 @@
-//! The ports that the gateway listens on.
+//! The ports that the gateway listens on: it binds them, or a service manager passes them to it.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+
+/// Sockets that a service manager has opened. It keeps them open over a restart of the gateway, so
+/// that no connection is refused meanwhile. A port without a socket is bound.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    /// The public port.
+    pub(crate) public: Option<net::TcpListener>,
+    /// The admin port.
+    pub(crate) admin: Option<net::TcpListener>,
+}
+
+impl Sockets {
+    /// Checks that the sockets have the addresses of the configuration. All checks of a
+    /// configuration are about its own addresses, such as that of a token for the admin port.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), String> {
+        if let Some(public) = &self.public {
+            has_address(public, "listen", Some(config.listen))?;
+        }
+        if let Some(admin) = &self.admin {
+            has_address(admin, "admin", config.admin)?;
+        }
+        Ok(())
+    }
+}
+
+fn has_address(
+    socket: &net::TcpListener,
+    key: &str,
+    configured: Option<SocketAddr>,
+) -> Result<(), String> {
+    let address = socket
+        .local_addr()
+        .map_err(|error| format!("the address of a passed socket is unknown: {error}"))?;
+    match configured {
+        Some(configured) if configured == address => Ok(()),
+        Some(configured) => Err(format!(
+            "the service manager listens on {address}, and `{key}` of [server] is {configured}: write the same address in both (systemd: ListenStream= of the socket unit)"
+        )),
+        None => Err(format!(
+            "the service manager listens on {address}, and [server] has no `{key}`: add `{key} = \"{address}\"`, or disable that socket"
+        )),
+    }
+}
 
 pub(super) struct Ports {
     /// The public port, where OpenAI posts.
@@ -16,14 +59,27 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn open(sockets: Sockets, config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            public: bind(config.listen).await?,
+            public: open(sockets.public, config.listen).await?,
             admin: match config.admin {
-                Some(address) => Some(bind(address).await?),
+                Some(address) => Some(open(sockets.admin, address).await?),
                 None => None,
             },
         })
+    }
+}
+
+async fn open(
+    socket: Option<net::TcpListener>,
+    address: SocketAddr,
+) -> anyhow::Result<TcpListener> {
+    match socket {
+        Some(socket) => {
+            socket.set_nonblocking(true)?;
+            Ok(TcpListener::from_std(socket)?)
+        }
+        None => bind(address).await,
     }
 }
 

@@ -54,6 +54,7 @@ mod replay;
 mod sdk_peers;
 mod secrecy;
 mod seen;
+mod service_manager;
 mod shown;
 mod sqlite_store;
 mod stopping;

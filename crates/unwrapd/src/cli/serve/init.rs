@@ -82,11 +82,16 @@ fn start() -> io::Result<Pid> {
     let name = arguments.next().unwrap_or_else(|| "unwrapd".into());
     // Without /proc the path of this program is unknown.
     let program = std::env::current_exe().unwrap_or_else(|_| name.clone().into());
-    let child = Command::new(program)
-        .arg0(name)
-        .args(arguments)
-        .process_group(0)
-        .spawn()?;
+    let mut command = Command::new(program);
+    command.arg0(name).args(arguments).process_group(0);
+    // The sockets and the watchdog of process 1 are those of the gateway. Without an id, the
+    // variables of a service manager are for any process.
+    for variable in ["LISTEN_PID", "WATCHDOG_PID"] {
+        if std::env::var(variable).is_ok_and(|process| process == "1") {
+            command.env_remove(variable);
+        }
+    }
+    let child = command.spawn()?;
     // The loop below waits for it, with all others.
     Ok(Pid::from_child(&child))
 }
