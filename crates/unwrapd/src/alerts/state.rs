@@ -94,8 +94,12 @@ impl State {
                     CircuitChange::Closes => false,
                     CircuitChange::Fails | CircuitChange::Stays => return false,
                 };
-                let destination = self.destination(destination);
-                destination.down.set(is_down, answer.as_deref(), now)
+                let down = &mut self.destination(destination).down;
+                if answer.is_none() {
+                    down.adopt(is_down, now);
+                    return false;
+                }
+                down.set(is_down, answer.as_deref(), now)
             }
             PipelineEvent::AttemptEnded {
                 event_type,
@@ -353,6 +357,28 @@ mod tests {
         told.extend(state.take_due(now));
         assert_eq!(told.last().unwrap().kind, AlertType::DestinationDown);
         assert_eq!(state.next_due(now), None);
+    }
+
+    /// Of two gateways, one finds a destination down, and the other finds it up again.
+    #[test]
+    fn a_change_is_told_by_the_gateway_that_found_it() {
+        let (mut finder, mut prober) = (State::default(), State::default());
+        let mut time = Time::start();
+        let found_elsewhere = |change| PipelineEvent::CircuitChanged {
+            destination: "app".into(),
+            change,
+            answer: None,
+        };
+        let now = time.advance(MINUTE);
+        finder.observe(&circuit(CircuitChange::Opens), now);
+        prober.observe(&found_elsewhere(CircuitChange::Opens), now);
+        assert_eq!(types(&finder.take_due(now)), [AlertType::DestinationDown]);
+        assert_eq!(prober.take_due(now), []);
+        let now = time.advance(MINUTE);
+        prober.observe(&circuit(CircuitChange::Closes), now);
+        finder.observe(&found_elsewhere(CircuitChange::Closes), now);
+        assert_eq!(types(&prober.take_due(now)), [AlertType::DestinationUp]);
+        assert_eq!(finder.take_due(now), []);
     }
 
     #[test]

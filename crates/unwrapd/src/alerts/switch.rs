@@ -43,6 +43,12 @@ impl Switch {
         true
     }
 
+    /// Records a state that another gateway has found, and tells.
+    pub(super) fn adopt(&mut self, is_bad: bool, now: Now) {
+        self.set(is_bad, None, now);
+        self.was_told_bad = is_bad;
+    }
+
     /// The change to tell now.
     pub(super) fn take_due(&mut self, now: Now) -> Option<Told> {
         if self.due_at(now)? > now.monotonic {
