@@ -86,27 +86,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
         let connection = schema::connect(&mut files).unwrap();
-        let plan: Vec<String> = [COUNTS, OLDEST]
-            .into_iter()
-            .flat_map(|statement| {
-                let explained = format!("EXPLAIN QUERY PLAN {statement}");
-                let mut explained = connection.prepare(&explained).unwrap();
-                let nulls = vec![None::<i64>; explained.parameter_count()];
-                let steps = explained.query_map(params_from_iter(nulls), |row| row.get(3));
-                steps
-                    .unwrap()
-                    .collect::<rusqlite::Result<Vec<String>>>()
-                    .unwrap()
-            })
-            .collect();
-        let scans: Vec<&String> = plan
-            .iter()
-            .filter(|step| step.starts_with("SCAN delivery") || step.starts_with("SEARCH delivery"))
-            .collect();
-        assert_eq!(scans.len(), 2, "{plan:?}");
+        let steps = |statement: &str| -> Vec<String> {
+            let explained = format!("EXPLAIN QUERY PLAN {statement}");
+            let mut explained = connection.prepare(&explained).unwrap();
+            let nulls = vec![None::<i64>; explained.parameter_count()];
+            let steps = explained.query_map(params_from_iter(nulls), |row| row.get(3));
+            let steps: Vec<String> = steps.unwrap().collect::<rusqlite::Result<_>>().unwrap();
+            let of_deliveries = |step: &String| {
+                step.starts_with("SCAN delivery") || step.starts_with("SEARCH delivery")
+            };
+            steps.into_iter().filter(of_deliveries).collect()
+        };
+        let is_covered = |step: &String| step.contains("COVERING INDEX");
+        let counts = steps(COUNTS);
         assert!(
-            scans.iter().all(|step| step.contains("COVERING INDEX")),
-            "{plan:?}"
+            counts.len() == 2 && counts.iter().all(is_covered),
+            "{counts:?}"
+        );
+        // The rows of the chosen deliveries, and the index that they are chosen from.
+        let oldest = steps(OLDEST);
+        assert!(
+            oldest.len() == 2 && oldest[0].contains("PRIMARY KEY") && is_covered(&oldest[1]),
+            "{oldest:?}"
         );
     }
 }
