@@ -7,6 +7,8 @@ mod gateways;
 mod health;
 mod json;
 mod messages;
+mod openapi;
+mod operation;
 mod quarantine;
 mod replay;
 mod route;
@@ -33,6 +35,7 @@ use crate::store::Store;
 pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
 pub use health::Readiness;
+pub use openapi::openapi_json;
 pub use route::Route;
 pub(crate) use settings::AdminKeys;
 pub use shared_counts::SharedCounts;
@@ -72,6 +75,7 @@ pub fn routes() -> Vec<Route> {
         quarantine::routes(),
         messages::routes(),
         unconfigured::routes(),
+        openapi::routes(),
     ]
     .into_iter()
     .flatten()

@@ -1,5 +1,6 @@
 //! The requests and responses of `/api/v1`, as serde types: the admin port writes them and the
 //! command line reads them. The types of messages and replays are those of [`store`](crate::store).
+//! Their comments are the descriptions in the OpenAPI document.
 
 mod destinations;
 mod gateways;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Level;
+use utoipa::ToSchema;
 
 use crate::intake::Intake;
 use crate::message::Message;
@@ -62,7 +63,7 @@ pub struct Quarantine {
 }
 
 /// Results of a retry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Retried {
     /// Verified and accepted.
     pub accepted: u64,

@@ -159,6 +159,9 @@ fn routes_are_defined_in_two_files_only() {
     assert_eq!(found, ["app.rs", "receive.rs", "route.rs"]);
 }
 
+/// Routes that wait for nothing, in the order of the table.
+const FROM_MEMORY: &[&str] = &["/api/v1/gateways", "/api/v1/openapi.json"];
+
 #[tokio::test(start_paused = true)]
 async fn every_admin_route_answers_in_its_time_while_the_store_hangs() {
     let mut at_once = Vec::new();
@@ -180,13 +183,9 @@ async fn every_admin_route_answers_in_its_time_while_the_store_hangs() {
             assert!(detail.contains("no answer within"), "{route:?}: {detail}");
         }
     }
-    let expected = [
-        "/livez",
-        // Its time is that of an attempt, and its answer reports the failure.
-        "/api/v1/destinations/{name}/test",
-        "/api/v1/gateways",
-    ];
-    assert_eq!(at_once, expected);
+    // Its time is that of an attempt, and its answer reports the failure.
+    at_once.retain(|path| *path != "/api/v1/destinations/{name}/test");
+    assert_eq!(at_once, [&["/livez"][..], FROM_MEMORY].concat());
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,8 +219,8 @@ async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
             // It waits for nothing, so no request is ever in progress.
             continue;
         }
-        if route.path() == "/api/v1/gateways" {
-            // Neither does this route, but its response is held: see below.
+        if FROM_MEMORY.contains(&route.path()) {
+            // Neither do these routes, but their responses are held: see below.
             continue;
         }
         let router = stuck();

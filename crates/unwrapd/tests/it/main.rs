@@ -38,6 +38,7 @@ mod mistaken_secrets;
 mod mistakes;
 mod night;
 mod odd_events;
+mod openapi;
 mod operate;
 mod pipeline_events;
 mod ports;
