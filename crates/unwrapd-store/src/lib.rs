@@ -62,7 +62,7 @@ pub use precheck::precheck;
 pub use quarantine::QuarantineStore;
 pub use queue::DeliveryQueue;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
-pub use traffic::{TrafficCount, TrafficKind};
+pub use traffic::{TrafficCount, TrafficKind, TrafficRange};
 use views::{ATTEMPTS_SHOWN_IN_ALL_MAX, PageBuilder};
 pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,

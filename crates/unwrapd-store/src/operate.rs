@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::filter::{Filter, Selection};
 use super::replay::{AsOf, Dropped, Existing, Plan, Replay, ReplayStep, Token};
-use super::{MessagePage, MessageView, Operations, Page, StoreError, TrafficCount};
+use super::{MessagePage, MessageView, Operations, Page, StoreError, TrafficCount, TrafficRange};
 use replay_batch::ReplayRecord;
 use scan::{Order, ScanPage, SelectedPage};
 use unwrapd_core::clock::Moment;
@@ -92,8 +92,12 @@ pub(super) trait Statements: Send + Sync {
         now: Timestamp,
     ) -> Result<u64, StoreError>;
 
-    /// Counts of the traffic since then, a row for each minute.
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+    /// The first `max` sums of the traffic: a row for each step, kind and name.
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError>;
 }
 
 #[async_trait]
@@ -141,7 +145,11 @@ impl<S: Statements> Operations for S {
         dead::step(self, filter, as_of, after, now, limit).await
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Statements::traffic(self, since).await
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        Statements::traffic(self, range, max).await
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::{MessagePage, MessageView, Page, StoreError, TrafficCount};
+use super::{MessagePage, MessageView, Page, StoreError, TrafficCount, TrafficRange};
 use unwrapd_core::clock::Moment;
 
 /// The store as operators use it: lists and replays messages, and drops dead letters.
@@ -62,7 +62,11 @@ pub trait Operations: Send + Sync {
         limit: usize,
     ) -> Result<Dropped, StoreError>;
 
-    /// Returns the counts of the minutes that begin at `since` or later, ordered by minute, kind
-    /// and name.
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+    /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
+    /// first `max` of them.
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError>;
 }

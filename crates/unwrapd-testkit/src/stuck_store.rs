@@ -14,7 +14,7 @@ use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Terms,
-    TrafficCount,
+    TrafficCount, TrafficRange,
 };
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
@@ -137,7 +137,7 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+    async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
         pending().await
     }
 }

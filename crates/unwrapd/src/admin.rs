@@ -14,6 +14,7 @@ mod replay;
 mod route;
 mod settings;
 mod shared_counts;
+mod traffic;
 mod unconfigured;
 
 use std::sync::Arc;
@@ -75,6 +76,7 @@ pub fn routes() -> Vec<Route> {
         quarantine::routes(),
         messages::routes(),
         unconfigured::routes(),
+        traffic::routes(),
         openapi::routes(),
     ]
     .into_iter()

@@ -8,6 +8,7 @@ mod messages;
 mod problem;
 mod quarantine;
 mod replay;
+mod traffic;
 
 pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
@@ -21,4 +22,7 @@ pub(crate) use quarantine::{
 };
 pub(crate) use replay::{
     DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest,
+};
+pub(crate) use traffic::{
+    DestinationStep, DestinationTraffic, EndpointStep, EndpointTraffic, TrafficReport,
 };

@@ -21,7 +21,7 @@ use crate::operate::Statements;
 use crate::operate::replay_batch::ReplayRecord;
 use crate::operate::scan::{Order, ScanPage, SelectedPage};
 use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError, TrafficCount};
+use crate::{MessageView, StoreError, TrafficCount, TrafficRange};
 use unwrapd_core::clock::Moment;
 
 #[async_trait]
@@ -96,7 +96,11 @@ impl Statements for PostgresStore {
         Ok(replay::drop_dead(self.pool(), filter, messages, dead_at, now).await?)
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(traffic::since(self.pool(), since).await?)
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::sums(self.pool(), range, max).await?)
     }
 }

@@ -23,7 +23,7 @@ use crate::operate::Statements;
 use crate::operate::replay_batch::ReplayRecord;
 use crate::operate::scan::{Order, ScanPage, SelectedPage};
 use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError, TrafficCount};
+use crate::{MessageView, StoreError, TrafficCount, TrafficRange};
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
@@ -144,8 +144,12 @@ impl Statements for SqliteStore {
         .await
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.read(move |connection| traffic::since(connection, since))
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::sums(connection, range, max))
             .await
     }
 }

@@ -58,6 +58,7 @@ mod sqlite_store;
 mod stopping;
 mod store_conformance;
 mod tls;
+mod traffic;
 mod wrong_paths;
 
 /// Shows in the output which tests this build left out. `scripts/test` runs them all, and fails if
