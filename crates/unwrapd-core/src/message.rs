@@ -70,6 +70,18 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+/// A message, and what else its body tells.
+#[derive(Debug)]
+pub struct ReadMessage {
+    /// The message.
+    pub message: Message,
+    /// `created_at` of the event. `None`: the body has none, or it is odd.
+    pub created_at: Option<Timestamp>,
+    /// The reason why the library cannot read the body as an event. The type, and with it route
+    /// and lane, does not depend on that.
+    pub oddity: Option<PayloadError>,
+}
+
 impl Message {
     /// The message in a verified request to `endpoint`. `payload` is the buffer that was verified,
     /// so that it is stored without a copy.
@@ -80,23 +92,21 @@ impl Message {
         payload: &Bytes,
         received_at: Timestamp,
     ) -> Self {
-        Self::read(endpoint, verified, payload, received_at).0
+        Self::read(endpoint, verified, payload, received_at).message
     }
 
-    /// Does the same as [`new`](Self::new), and also returns the reason why the library cannot read
-    /// the body as an event, if it cannot. The type, and with it route and lane, does not depend on
-    /// that.
+    /// Does the same as [`new`](Self::new), and also returns what else the body tells.
     #[must_use]
     pub fn read(
         endpoint: &str,
         verified: &Verified<'_>,
         payload: &Bytes,
         received_at: Timestamp,
-    ) -> (Self, Option<PayloadError>) {
+    ) -> ReadMessage {
         let received_at = in_milliseconds(received_at);
-        let (event_type, oddity) = match verified.event() {
-            Ok(event) => (Some(event.kind().to_owned()), None),
-            Err(error) => (error.kind().map(str::to_owned), Some(error)),
+        let (event_type, created_at, oddity) = match verified.event() {
+            Ok(event) => (Some(event.kind().to_owned()), event.created_at(), None),
+            Err(error) => (error.kind().map(str::to_owned), None, Some(error)),
         };
         let message = Self {
             origin: Origin::OpenAi,
@@ -108,7 +118,11 @@ impl Message {
             secret: u32::try_from(verified.secret_index()).ok(),
             payload: payload.slice_ref(verified.payload()),
         };
-        (message, oddity)
+        ReadMessage {
+            message,
+            created_at: created_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+            oddity,
+        }
     }
 
     /// The id of what the event is about, such as `resp_…` or `batch_…`, if the payload names one.

@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod destinations;
+mod endpoints;
 mod gateways;
 mod health;
 mod json;
@@ -28,6 +29,7 @@ use openai_webhooks::WEBHOOK_SIGNATURE;
 
 use crate::clock::Clock;
 use crate::destinations::Registry;
+use crate::intake::Intake;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
 use crate::quarantine::Quarantine;
@@ -47,6 +49,8 @@ pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_
 pub struct Admin {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The endpoints.
+    pub intake: Arc<Intake>,
     /// The quarantine.
     pub quarantine: Arc<Quarantine>,
     /// Whether the store is writable.
@@ -72,6 +76,7 @@ pub fn routes() -> Vec<Route> {
     [
         health::routes(),
         destinations::routes(),
+        endpoints::routes(),
         gateways::routes(),
         quarantine::routes(),
         messages::routes(),

@@ -3,6 +3,7 @@
 //! Their comments are the descriptions in the OpenAPI document.
 
 mod destinations;
+mod endpoints;
 mod gateways;
 mod messages;
 mod problem;
@@ -14,6 +15,7 @@ pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
     PauseResult, TestOutcome, TestRequest, TestResult,
 };
+pub(crate) use endpoints::{EndpointList, EndpointView, SecretView};
 pub(crate) use gateways::{GatewayList, GatewayView};
 pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
 pub(crate) use problem::Problem;

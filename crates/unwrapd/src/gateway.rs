@@ -19,15 +19,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openai_webhooks::Webhooks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness};
-use crate::config::{Changes, Config, ServerSettings};
+use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
 use crate::destinations::Registry;
-use crate::intake::{Intake, Rules};
+use crate::intake::{Endpoint, Intake, Rules};
 use crate::listen::Listen;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
@@ -105,11 +106,12 @@ impl Gateway {
         admin::note_unconfigured(opened.waiting(), &core.registry, &core.warnings);
 
         let intake = Arc::new(Intake::new(
-            rules(&config, &core.registry),
+            rules(&config, &core.registry, None),
             Arc::clone(&core.store) as _,
             core.events.clone(),
             core.clock.clone(),
         ));
+        intake.look_back(&*core.store).await;
         let shutdown = CancellationToken::new();
         let switch = shutdown.clone().drop_guard();
         let mut gateway = Self {
@@ -213,6 +215,7 @@ impl Gateway {
         };
         let admin = admin::router(Admin {
             store: Arc::clone(&self.core.store),
+            intake: Arc::clone(&self.intake),
             quarantine: Arc::clone(&self.quarantine),
             readiness: Arc::clone(&self.readiness),
             warnings: self.core.warnings.clone(),
@@ -310,7 +313,9 @@ impl Gateway {
         // it.
         self.dispatchers.apply_settings(destinations);
         self.limits.set_limits(requests_max(&config));
-        self.intake.apply_rules(rules(&config, &self.core.registry));
+        let before = self.intake.rules();
+        self.intake
+            .apply_rules(rules(&config, &self.core.registry, Some(&before)));
         self.identity
             .send_replace(identity::of(&config, self.public));
         // Settings that need a restart stay those of the running gateway, so that each reload
@@ -449,12 +454,21 @@ fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
-fn rules(config: &Config, registry: &Registry) -> Rules {
+/// The rules of this configuration. Endpoints that were there `before` keep their record.
+fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules {
+    let endpoint = |name: &str, webhooks: Webhooks| match before
+        .and_then(|before| before.endpoints.get(name))
+    {
+        Some(before) => before.reconfigured(webhooks),
+        None => Endpoint::new(webhooks),
+    };
     Rules {
         endpoints: config
             .endpoints
             .iter()
-            .map(|endpoint| (endpoint.name.clone(), endpoint.webhooks.clone()))
+            .map(|EndpointSettings { name, webhooks, .. }| {
+                (name.clone(), endpoint(name, webhooks.clone()))
+            })
             .collect(),
         destinations: config
             .destinations

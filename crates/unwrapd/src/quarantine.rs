@@ -18,7 +18,7 @@ use tracing::Level;
 use utoipa::ToSchema;
 
 use crate::intake::Intake;
-use crate::message::Message;
+use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Accepted, QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, StoreError};
@@ -210,6 +210,7 @@ impl Quarantine {
             .get(&quarantined.endpoint)
             .and_then(|endpoint| {
                 endpoint
+                    .webhooks()
                     .verify_signature_at(body, &quarantined.headers, arrived)
                     .ok()
             });
@@ -217,7 +218,9 @@ impl Quarantine {
             retried.unproven += 1;
             return Ok(());
         };
-        let (message, oddity) = Message::read(
+        let ReadMessage {
+            message, oddity, ..
+        } = Message::read(
             &quarantined.endpoint,
             &verified,
             body,

@@ -93,6 +93,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "delivery",
             "destinations",
+            "intake",
             "message",
             "quarantine",
             "route",

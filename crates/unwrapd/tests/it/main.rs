@@ -24,6 +24,7 @@ mod destinations;
 mod destructive;
 mod dispatch;
 mod documentation;
+mod endpoints;
 #[cfg(feature = "server-tests")]
 mod failover;
 #[cfg(feature = "server-tests")]
