@@ -32,7 +32,9 @@ use std::time::Duration;
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use serde_json::Value;
 use tempfile::TempDir;
-use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
+use unwrapd::config::{
+    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
+};
 use unwrapd::gateway::Gateway;
 use unwrapd::store::waiting;
 use unwrapd::telemetry::LogSettings;
@@ -115,6 +117,7 @@ impl TestGateway {
                 EndpointSettings::new("staging", openai()),
             ],
             destinations,
+            written: Written::default(),
         })
         .await
         .unwrap();

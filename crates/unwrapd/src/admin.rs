@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod config;
 mod destinations;
 mod endpoints;
 mod gateways;
@@ -37,6 +38,7 @@ use crate::store::Store;
 
 pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
+pub use config::LoadedConfig;
 pub use health::Readiness;
 pub use openapi::openapi_json;
 pub use route::Route;
@@ -61,6 +63,8 @@ pub struct Admin {
     pub clock: Clock,
     /// The destinations.
     pub registry: Registry,
+    /// The configuration that was loaded last.
+    pub config: Arc<LoadedConfig>,
     /// Counts of deliveries for frequent requests.
     pub counts: Arc<SharedCounts>,
     /// Counts refusals for the log.
@@ -82,6 +86,7 @@ pub fn routes() -> Vec<Route> {
         messages::routes(),
         unconfigured::routes(),
         traffic::routes(),
+        config::routes(),
         openapi::routes(),
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 //! command line reads them. The types of messages and replays are those of [`store`](crate::store).
 //! Their comments are the descriptions in the OpenAPI document.
 
+mod config;
 mod destinations;
 mod endpoints;
 mod gateways;
@@ -11,6 +12,7 @@ mod quarantine;
 mod replay;
 mod traffic;
 
+pub(crate) use config::{ConfigSetting, ConfigTable, ConfigView};
 pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
     PauseResult, TestOutcome, TestRequest, TestResult,

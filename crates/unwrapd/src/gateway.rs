@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, LoadedConfig, Readiness};
 use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
 use crate::destinations::Registry;
 use crate::intake::{Endpoint, Intake, Rules};
@@ -84,6 +84,8 @@ pub struct Gateway {
     tasks: JoinSet<()>,
     switch: DropGuard,
     config: Config,
+    /// The configuration that was loaded last, for operators.
+    loaded: Arc<LoadedConfig>,
     opened: Opened,
     started: Instant,
 }
@@ -142,12 +144,15 @@ impl Gateway {
             identity: watch::Sender::new(identity),
             tasks: JoinSet::new(),
             switch,
+            loaded: Arc::default(),
             opened,
             started: Instant::now(),
             config,
             core,
         };
         gateway.limits.set_limits(requests_max(&gateway.config));
+        let shown = gateway.config.shown(gateway.core.clock.now(), &[]);
+        gateway.loaded.set(shown);
         gateway.spawn_tasks(&shutdown);
         gateway.serve(ports, shutdown);
         Ok(gateway)
@@ -221,6 +226,7 @@ impl Gateway {
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
+            config: Arc::clone(&self.loaded),
             counts: Arc::default(),
             refusals: Arc::clone(refusals),
             token: self.config.admin_token.clone(),
@@ -318,6 +324,8 @@ impl Gateway {
             .apply_rules(rules(&config, &self.core.registry, Some(&before)));
         self.identity
             .send_replace(identity::of(&config, self.public));
+        let shown = config.shown(self.core.clock.now(), &changes.at_next_start);
+        self.loaded.set(shown);
         // Settings that need a restart stay those of the running gateway, so that each reload
         // compares with them.
         let running = std::mem::replace(&mut self.config, config);

@@ -17,7 +17,9 @@ use tokio::net::TcpListener;
 use super::secret::generate;
 use super::trigger::Sender;
 use super::{Failure, StopSignals, outln, parse_url};
-use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
+use crate::config::{
+    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
+};
 use crate::destinations::Kind;
 use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
@@ -86,6 +88,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],
+        written: Written::default(),
     })
     .await?;
     let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());

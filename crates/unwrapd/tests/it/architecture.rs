@@ -127,6 +127,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         "config",
         &[
             "admin",
+            "api",
             "destinations",
             "listen",
             "receive",

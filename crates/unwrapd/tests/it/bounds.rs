@@ -118,6 +118,7 @@ fn stuck() -> TowerToHyperService<Router> {
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),
         registry,
+        config: Arc::default(),
         counts: Arc::default(),
         refusals: Arc::default(),
         token: None,
@@ -165,6 +166,7 @@ fn routes_are_defined_in_two_files_only() {
 const FROM_MEMORY: &[&str] = &[
     "/api/v1/endpoints",
     "/api/v1/gateways",
+    "/api/v1/config",
     "/api/v1/openapi.json",
 ];
 

@@ -12,6 +12,7 @@ mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;
 mod config;
+mod config_view;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod database_file;

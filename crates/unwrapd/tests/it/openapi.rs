@@ -205,6 +205,7 @@ async fn every_answer_is_as_the_document_says() {
         "/readyz",
         "/api/v1/openapi.json",
         "/api/v1/destinations",
+        "/api/v1/config",
         "/api/v1/endpoints",
         "/api/v1/gateways",
         "/api/v1/traffic",
