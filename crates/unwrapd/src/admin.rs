@@ -8,6 +8,7 @@ mod endpoints;
 mod gateways;
 mod health;
 mod json;
+mod live;
 mod messages;
 mod openapi;
 mod operation;
@@ -33,6 +34,7 @@ use crate::destinations::Registry;
 use crate::intake::Intake;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
+use crate::pipeline_events::LiveEvents;
 use crate::quarantine::Quarantine;
 use crate::store::Store;
 
@@ -67,6 +69,8 @@ pub struct Admin {
     pub config: Arc<LoadedConfig>,
     /// Counts of deliveries for frequent requests.
     pub counts: Arc<SharedCounts>,
+    /// The live stream of pipeline events.
+    pub live: Arc<LiveEvents>,
     /// Counts refusals for the log.
     pub refusals: Arc<Refusals>,
     /// The token of operators. `None`: every client of the port has all rights, so only this
@@ -86,6 +90,7 @@ pub fn routes() -> Vec<Route> {
         messages::routes(),
         unconfigured::routes(),
         traffic::routes(),
+        live::routes(),
         config::routes(),
         openapi::routes(),
     ]

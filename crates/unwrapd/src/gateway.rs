@@ -32,7 +32,7 @@ use crate::intake::{Endpoint, Intake, Rules};
 use crate::listen::Listen;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
-use crate::pipeline_events::EventBus;
+use crate::pipeline_events::{EventBus, LiveEvents};
 use crate::quarantine::Quarantine;
 use crate::receive::{Receiver, warn_of_shared_secrets};
 use crate::store::{GatewayIdentity, Lifecycle, Store};
@@ -228,6 +228,11 @@ impl Gateway {
             registry: self.core.registry.clone(),
             config: Arc::clone(&self.loaded),
             counts: Arc::default(),
+            live: Arc::new(LiveEvents::new(
+                self.core.events.clone(),
+                self.core.clock.clone(),
+                shutdown.clone(),
+            )),
             refusals: Arc::clone(refusals),
             token: self.config.admin_token.clone(),
         });

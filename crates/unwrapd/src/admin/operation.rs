@@ -34,6 +34,8 @@ pub(super) struct Operation {
     has_number: bool,
     request: Option<Request>,
     answer: Answer,
+    /// A type that the text of the answer contains.
+    mentioned: Option<Shape>,
     refusals: Vec<(StatusCode, &'static str)>,
 }
 
@@ -81,12 +83,19 @@ impl Shape {
     }
 }
 
-/// A parameter of the query.
+/// A parameter of the query, or a header.
 pub(super) struct Parameter {
+    place: Place,
     name: &'static str,
     about: &'static str,
     kind: Kind,
     is_repeated: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Query,
+    Header,
 }
 
 enum Kind {
@@ -101,6 +110,13 @@ impl Parameter {
     /// A text.
     pub(super) const fn text(name: &'static str, about: &'static str) -> Self {
         Self::new(name, about, Kind::Text)
+    }
+
+    /// A header.
+    pub(super) const fn header(name: &'static str, about: &'static str) -> Self {
+        let mut parameter = Self::new(name, about, Kind::Text);
+        parameter.place = Place::Header;
+        parameter
     }
 
     /// One of these texts.
@@ -133,6 +149,7 @@ impl Parameter {
 
     const fn new(name: &'static str, about: &'static str, kind: Kind) -> Self {
         Self {
+            place: Place::Query,
             name,
             about,
             kind,
@@ -166,7 +183,10 @@ impl Parameter {
         };
         ParameterBuilder::new()
             .name(self.name)
-            .parameter_in(ParameterIn::Query)
+            .parameter_in(match self.place {
+                Place::Query => ParameterIn::Query,
+                Place::Header => ParameterIn::Header,
+            })
             .required(Required::False)
             .description(Some(self.about))
             .schema(Some(schema))
@@ -198,6 +218,7 @@ impl Operation {
             has_number: false,
             request: None,
             answer,
+            mentioned: None,
             refusals: Vec::new(),
         }
     }
@@ -207,6 +228,12 @@ impl Operation {
         if let Answer::Json(shapes) = &mut self.answer {
             shapes.push(Shape::of::<T>());
         }
+        self
+    }
+
+    /// A `T` stands in the answer, as text.
+    pub(super) fn mentions<T: ToSchema>(mut self) -> Self {
+        self.mentioned = Some(Shape::of::<T>());
         self
     }
 
@@ -268,6 +295,9 @@ impl Operation {
             builder = builder.request_body(Some(request));
         }
         builder = builder.response("200", self.success(components));
+        if let Some(shape) = self.mentioned {
+            shape.reference(components);
+        }
         for (status, reason) in self.all_refusals(route) {
             builder = builder.response(status.as_str(), refusal(route, status, reason));
         }

@@ -95,6 +95,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "destinations",
             "intake",
             "message",
+            "pipeline_events",
             "quarantine",
             "route",
             "settings_file",

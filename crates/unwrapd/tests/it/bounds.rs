@@ -24,13 +24,14 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use unwrapd::admin::{Admin, Class, Route, routes};
 use unwrapd::clock::Clock;
 use unwrapd::config::ServerSettings;
 use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destinations::{Configured, Destination, Registry};
 use unwrapd::intake::{Intake, Rules};
-use unwrapd::pipeline_events::EventBus;
+use unwrapd::pipeline_events::{EventBus, LiveEvents};
 use unwrapd::quarantine::Quarantine;
 
 use crate::support::stuck_store::StuckStore;
@@ -120,6 +121,11 @@ fn stuck() -> TowerToHyperService<Router> {
         registry,
         config: Arc::default(),
         counts: Arc::default(),
+        live: Arc::new(LiveEvents::new(
+            EventBus::default(),
+            Clock::default(),
+            CancellationToken::new(),
+        )),
         refusals: Arc::default(),
         token: None,
     }))
@@ -166,6 +172,7 @@ fn routes_are_defined_in_two_files_only() {
 const FROM_MEMORY: &[&str] = &[
     "/api/v1/endpoints",
     "/api/v1/gateways",
+    "/api/v1/events/stream",
     "/api/v1/config",
     "/api/v1/openapi.json",
 ];

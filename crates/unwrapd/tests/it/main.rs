@@ -34,6 +34,7 @@ mod hostile;
 #[cfg(feature = "server-tests")]
 mod interleaved;
 mod listen;
+mod live;
 mod log_lines;
 mod migrate;
 mod mistaken_secrets;

@@ -277,5 +277,8 @@ async fn every_answer_is_as_the_document_says() {
             (method, path)
         })
         .collect();
-    assert_eq!(paths, entries());
+    let mut expected = entries();
+    // It never ends; a test of its own reads its events.
+    assert!(expected.remove(&("GET".into(), "/api/v1/events/stream".into())));
+    assert_eq!(paths, expected);
 }
