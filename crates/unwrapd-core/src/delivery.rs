@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::message::Message;
 use response_excerpt::ResponseExcerpt;
@@ -21,7 +22,9 @@ use retry::RetryPolicy;
 pub const EXPIRED: &str = "expired before it could be delivered";
 
 /// Priority of a delivery. Each lane has its own workers, so that a backlog does not delay calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// Someone is on the phone: only a delivery within seconds is useful.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::{Envelope, PayloadError, Verified};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The author of an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// OpenAI: the request was verified.

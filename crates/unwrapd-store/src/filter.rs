@@ -7,6 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use openai_webhooks::Envelope;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::search_keys;
 use unwrapd_core::route::{PatternError, Patterns};
@@ -14,17 +15,20 @@ use unwrapd_core::route::{PatternError, Patterns};
 pub use when::{When, WhenError};
 
 /// Selection of messages and deliveries. An empty field selects everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Patterns of event types, as in the configuration.
     #[serde(rename = "type", skip_serializing_if = "Types::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub types: Types,
     /// Arrived then or later.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub since: Option<When>,
     /// Arrived before then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub until: Option<When>,
     /// Has a delivery in one of these states.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -204,7 +208,7 @@ impl From<Types> for Vec<String> {
 }
 
 /// Status of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The delivery waits for an attempt, or one is under way.

@@ -63,7 +63,7 @@ pub use queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled, T
 pub use reports::{StoreReport, StoreReporter};
 pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
-pub use traffic::{TrafficCount, TrafficKind};
+pub use traffic::{TrafficCount, TrafficKind, TrafficRange};
 pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
 };

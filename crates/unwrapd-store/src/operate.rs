@@ -20,7 +20,7 @@ use super::error::StoreError;
 use super::filter::Filter;
 use super::operations::Operations;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::TrafficCount;
+use super::traffic::{TrafficCount, TrafficRange};
 use super::views::{MessagePage, MessageView, Page};
 use statements::Statements;
 use unwrapd_core::clock::Moment;
@@ -56,7 +56,11 @@ impl<S: Statements> Operations for S {
         dead::step(self, run, now).await
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Statements::traffic(self, since).await
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        Statements::traffic(self, range, max).await
     }
 }

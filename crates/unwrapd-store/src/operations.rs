@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::error::StoreError;
 use super::filter::Filter;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::TrafficCount;
+use super::traffic::{TrafficCount, TrafficRange};
 use super::views::{MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
@@ -49,7 +49,11 @@ pub trait Operations: Send + Sync {
     /// filters for dead letters no longer match them.
     async fn drop_dead(&self, run: &DropRun, now: Timestamp) -> Result<Dropped, StoreError>;
 
-    /// Returns the counts of the minutes that begin at `since` or later, ordered by minute, kind
-    /// and name.
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+    /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
+    /// first `max` of them.
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError>;
 }

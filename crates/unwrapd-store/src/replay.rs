@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::filter::{Filter, Status};
 use unwrapd_core::delivery::Lane;
@@ -27,11 +28,12 @@ pub struct Replay {
 
 /// The moment at which a filter is evaluated. Ages count from here, and later messages are not
 /// selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AsOf {
-    /// When that was.
+    /// The moment.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// The newest message then, by the store's count.
+    /// Number of the newest message at that moment.
     pub newest: i64,
 }
 
@@ -104,37 +106,39 @@ pub struct DropRun {
     pub limit: usize,
 }
 
-/// How many there are of what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Counts of a replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
-    /// Messages of which something is delivered again.
+    /// Messages with a delivery that is made again.
     pub messages: u64,
     /// Deliveries that are made again, or for the first time.
     pub deliveries: u64,
-    /// Of these, calls: whoever rang has hung up since.
+    /// Calls among these deliveries. Their callers have hung up since.
     pub calls: u64,
-    /// Deliveries asked for that wait already: they are due at once, as the same ones. What is
-    /// being made is left as it is.
+    /// Selected deliveries that wait already: they become due at once. A running attempt is left
+    /// alone.
     pub waiting: u64,
-    /// Selected deliveries that cannot be made any more: the body of the message was removed.
+    /// Selected deliveries that cannot be made any more: the payload of the message was deleted.
     pub gone: u64,
 }
 
 /// Plan of a replay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
-    /// Handed to the replay, it does what was planned.
+    /// Give it to the replay, so that it selects the same messages.
     pub as_of: AsOf,
-    /// How much it is.
+    /// The counts.
     #[serde(flatten)]
     pub counts: Counts,
-    /// When the oldest message of which something is delivered again arrived.
+    /// Arrival of the oldest message with a delivery that is made again.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest: Option<Timestamp>,
-    /// When the newest did.
+    /// Arrival of the newest one.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub newest: Option<Timestamp>,
-    /// How many deliveries each destination gets.
+    /// Number of deliveries by destination.
     pub destinations: BTreeMap<String, u64>,
-    /// Of the ids asked for, those of no message that is stored.
+    /// Ids of the filter that no stored message has.
     pub unknown: Vec<String>,
 }
 

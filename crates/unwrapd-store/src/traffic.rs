@@ -1,5 +1,7 @@
 //! Traffic: counts of webhooks and attempts, by minute, kind and name.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 /// A kind of event that is counted: webhooks by endpoint, attempts by destination.
@@ -51,10 +53,32 @@ impl TrafficKind {
     }
 }
 
-/// The count of one kind and name in one minute.
+/// The counts to read: those of the minutes that begin at `since` or later and before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrafficRange {
+    /// The minutes begin then or later.
+    pub since: Timestamp,
+    /// The minutes begin before then.
+    pub until: Timestamp,
+    /// Length of the steps whose counts are summed, in whole minutes. Steps begin at multiples of it
+    /// since 1970 in UTC.
+    pub step: Duration,
+}
+
+impl TrafficRange {
+    /// The length of a step in milliseconds: at least a minute.
+    pub(super) fn step_ms(self) -> i64 {
+        let step_ms = i64::try_from(self.step.as_millis()).unwrap_or(i64::MAX);
+        step_ms.max(MINUTE_MS)
+    }
+}
+
+const MINUTE_MS: i64 = 60_000;
+
+/// The count of one kind and name in one minute, or the sum of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficCount {
-    /// Start of the minute.
+    /// Start of the minute, or of the step.
     pub minute: Timestamp,
     /// The kind.
     pub kind: TrafficKind,

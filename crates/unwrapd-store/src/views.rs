@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::filter::Status;
 use unwrapd_core::delivery::Lane;
@@ -31,7 +32,7 @@ pub struct Page {
 }
 
 /// A page of messages, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessagePage {
     /// The matching messages, with their matching deliveries.
     pub messages: Vec<MessageView>,
@@ -40,7 +41,7 @@ pub struct MessagePage {
 }
 
 /// A stored message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessageView {
     /// The `webhook-id`.
     pub webhook_id: String,
@@ -50,8 +51,10 @@ pub struct MessageView {
     #[serde(rename = "type")]
     pub event_type: Option<String>,
     /// Time of the delivery attempt by OpenAI.
+    #[schema(value_type = String, format = DateTime)]
     pub sent_at: Timestamp,
     /// Arrival time.
+    #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
     /// Author of the event: `openai`, or `gateway` for this gateway.
     #[serde(default)]
@@ -73,7 +76,7 @@ pub struct MessageView {
 }
 
 /// A stored delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryView {
     /// Name of the destination.
     pub destination: String,
@@ -82,8 +85,10 @@ pub struct DeliveryView {
     /// The status.
     pub status: Status,
     /// Time at which it was first due, or replayed.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// If waiting, its due time. Otherwise the time at which it was delivered, given up or dropped.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Number of the latest settled attempt; 0: none. Attempts before a replay are included, and so
     /// are numbers of claims that never settled.
@@ -93,11 +98,12 @@ pub struct DeliveryView {
 }
 
 /// A stored attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// Number of the attempt, from 1.
     pub number: u32,
     /// Time at which the attempt ended.
+    #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
     /// Duration in milliseconds.
     pub took_ms: u64,

@@ -16,6 +16,7 @@ pub mod balancer;
 pub mod crash;
 mod keeper;
 pub mod memory_store;
+pub mod openapi;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
@@ -33,7 +34,9 @@ use std::time::{Duration, Instant};
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use serde_json::Value;
 use tempfile::TempDir;
-use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
+use unwrapd::config::{
+    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
+};
 use unwrapd::gateway::Gateway;
 use unwrapd::store::waiting;
 use unwrapd::telemetry::LogSettings;
@@ -119,6 +122,7 @@ impl TestGateway {
                 EndpointSettings::new("staging", openai()),
             ],
             destinations,
+            written: Written::default(),
         })
         .await
         .unwrap();
@@ -201,16 +205,28 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 /// Posts a JSON body to a path of the admin API at this address.
 pub async fn ask(admin: &str, path: &str, body: &Value) -> (u16, Value) {
-    let response = client()
+    let request = client()
         .post(format!("{admin}/api/v1/{path}"))
         .header("content-type", "application/json")
-        .body(body.to_string())
-        .send()
-        .await
-        .unwrap();
+        .body(body.to_string());
+    let (status, body) = described_answer(request).await;
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// Sends a request to the admin port. Its answer must be as the OpenAPI document describes it.
+pub async fn described_answer(request: reqwest::RequestBuilder) -> (u16, Vec<u8>) {
+    let (client, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.unwrap();
     let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap())
+    let media_type = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let body = response.bytes().await.unwrap().to_vec();
+    openapi::described().check(method.as_str(), &path, status, &media_type, &body);
+    (status, body)
 }
 
 pub fn client() -> reqwest::Client {

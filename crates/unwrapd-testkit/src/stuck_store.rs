@@ -13,7 +13,7 @@ use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplaySt
 use unwrapd::store::{
     Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
     Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
-    StoreUsage, TrafficCount,
+    StoreUsage, TrafficCount, TrafficRange,
 };
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
@@ -115,7 +115,7 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+    async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
         pending().await
     }
 }

@@ -2,18 +2,24 @@
 
 mod access;
 mod bounds;
+mod config;
 mod destinations;
+mod endpoints;
 mod gateways;
 mod health;
 mod json;
+mod live;
 mod messages;
 mod metrics;
+mod openapi;
+mod operation;
 mod payload;
 mod quarantine;
 mod replay;
 mod route;
 mod settings;
 mod shared_counts;
+mod traffic;
 mod unconfigured;
 
 use std::sync::Arc;
@@ -27,15 +33,19 @@ use openai_webhooks::WEBHOOK_SIGNATURE;
 
 use crate::clock::Clock;
 use crate::destinations::Registry;
+use crate::intake::Intake;
 pub use crate::metrics::Metrics;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
+use crate::pipeline_events::LiveEvents;
 use crate::quarantine::Quarantine;
 use crate::store::Store;
 
 pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
+pub use config::LoadedConfig;
 pub use health::Readiness;
+pub use openapi::openapi_json;
 pub use route::Route;
 pub(crate) use settings::AdminKeys;
 pub use shared_counts::SharedCounts;
@@ -46,6 +56,8 @@ pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_
 pub struct Admin {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The endpoints.
+    pub intake: Arc<Intake>,
     /// The quarantine.
     pub quarantine: Arc<Quarantine>,
     /// Whether the store is writable.
@@ -58,8 +70,12 @@ pub struct Admin {
     pub registry: Registry,
     /// The metrics.
     pub metrics: Option<Metrics>,
+    /// The configuration that was loaded last.
+    pub config: Arc<LoadedConfig>,
     /// Counts of deliveries for frequent requests.
     pub counts: Arc<SharedCounts>,
+    /// The live stream of pipeline events.
+    pub live: Arc<LiveEvents>,
     /// Counts refusals for the log.
     pub refusals: Arc<Refusals>,
     /// The token of operators. `None`: every client of the port has all rights, so only this
@@ -74,10 +90,15 @@ pub fn routes() -> Vec<Route> {
         health::routes(),
         metrics::routes(),
         destinations::routes(),
+        endpoints::routes(),
         gateways::routes(),
         quarantine::routes(),
         messages::routes(),
         unconfigured::routes(),
+        traffic::routes(),
+        live::routes(),
+        config::routes(),
+        openapi::routes(),
     ]
     .into_iter()
     .flatten()

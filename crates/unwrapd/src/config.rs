@@ -4,6 +4,7 @@
 mod access;
 mod changes;
 mod file;
+mod shown;
 mod store;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::telemetry::LogSettings;
 pub use crate::destinations::DestinationSettings;
 pub use crate::listen::ServerSettings;
 pub use crate::receive::EndpointSettings;
+pub use crate::settings_file::Written;
 pub use crate::store::StoreUrl;
 pub(crate) use access::{AdminAccess, admin_access};
 pub use changes::Changes;
@@ -47,6 +49,8 @@ pub struct Config {
     pub endpoints: Vec<EndpointSettings>,
     /// The destinations of deliveries.
     pub destinations: Vec<DestinationSettings>,
+    /// The keys of the file, for operators.
+    pub written: Written,
 }
 
 impl Config {
@@ -61,7 +65,7 @@ impl Config {
         path: &Path,
         begin_log: impl FnOnce(LogSettings),
     ) -> Result<Self, ConfigError> {
-        let config = read(path, |file| file.check(begin_log))?;
+        let config = read(path, |file, written| file.check(begin_log, written))?;
         if files::is_writable_by_all(path) {
             tracing::warn!(
                 "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",
@@ -73,12 +77,12 @@ impl Config {
 
     /// Reads only the settings of the store. The secrets that the file names need not exist.
     pub fn read_store(path: &Path) -> Result<StoreSettings, ConfigError> {
-        read(path, |file| file.check_store(Use::Look))
+        read(path, |file, _| file.check_store(Use::Look))
     }
 
     /// As [`read_store`](Self::read_store), with the password of a database.
     pub fn read_store_to_open(path: &Path) -> Result<StoreSettings, ConfigError> {
-        read(path, |file| file.check_store(Use::Open))
+        read(path, |file, _| file.check_store(Use::Open))
     }
 }
 
@@ -88,7 +92,7 @@ const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 fn read<T>(
     path: &Path,
-    check: impl FnOnce(File<'_>) -> Result<T, Mistakes>,
+    check: impl FnOnce(File<'_>, Written) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
         ConfigError::whole(
@@ -98,7 +102,8 @@ fn read<T>(
         )
     })?;
     let (root, mut mistakes) = parse(&text);
-    let checked = mistakes.keep(check(File::split(root, &folder)));
+    let written = Written::of(path, &text, &root);
+    let checked = mistakes.keep(check(File::split(root, &folder), written));
     match (mistakes.check(), checked) {
         (Ok(()), Some(checked)) => Ok(checked),
         (Err(mistakes), _) => Err(ConfigError::new(path, &text, mistakes)),

@@ -20,20 +20,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openai_webhooks::Webhooks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::admin::{Admin, Readiness};
-use crate::config::{Changes, Config, ServerSettings};
+use crate::admin::{Admin, LoadedConfig, Readiness};
+use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
 use crate::destinations::Registry;
-use crate::intake::{Intake, Rules};
+use crate::intake::{Endpoint, Intake, Rules};
 use crate::listen::Listen;
 use crate::metrics::Metrics;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
-use crate::pipeline_events::EventBus;
+use crate::pipeline_events::{EventBus, LiveEvents};
 use crate::quarantine::Quarantine;
 use crate::receive::{Receiver, warn_of_shared_secrets};
 use crate::store::{GatewayIdentity, Lifecycle, Store};
@@ -89,6 +90,8 @@ pub struct Gateway {
     tasks: JoinSet<()>,
     switch: DropGuard,
     config: Config,
+    /// The configuration that was loaded last, for operators.
+    loaded: Arc<LoadedConfig>,
     opened: Opened,
     started: Instant,
 }
@@ -118,11 +121,12 @@ impl Gateway {
         admin::note_unconfigured(opened.waiting(), &core.registry, &core.warnings);
 
         let intake = Arc::new(Intake::new(
-            rules(&config, &core.registry),
+            rules(&config, &core.registry, None),
             Arc::clone(&core.store) as _,
             core.events.clone(),
             core.clock.clone(),
         ));
+        intake.look_back(&*core.store).await;
         let shutdown = CancellationToken::new();
         let switch = shutdown.clone().drop_guard();
         let mut gateway = Self {
@@ -154,12 +158,15 @@ impl Gateway {
             has_bound,
             tasks: JoinSet::new(),
             switch,
+            loaded: Arc::default(),
             opened,
             started: Instant::now(),
             config,
             core,
         };
         gateway.limits.set_limits(requests_max(&gateway.config));
+        let shown = gateway.config.shown(gateway.core.clock.now(), &[]);
+        gateway.loaded.set(shown);
         gateway.spawn_tasks(&shutdown);
         gateway.serve(ports, shutdown);
         Ok(gateway)
@@ -232,13 +239,20 @@ impl Gateway {
         };
         let admin = admin::router(Admin {
             store: Arc::clone(&self.core.store),
+            intake: Arc::clone(&self.intake),
             quarantine: Arc::clone(&self.quarantine),
             readiness: Arc::clone(&self.readiness),
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
             metrics: self.core.metrics.clone(),
+            config: Arc::clone(&self.loaded),
             counts: Arc::default(),
+            live: Arc::new(LiveEvents::new(
+                self.core.events.clone(),
+                self.core.clock.clone(),
+                shutdown.clone(),
+            )),
             refusals: Arc::clone(refusals),
             token: self.config.admin_token.clone(),
         });
@@ -339,11 +353,15 @@ impl Gateway {
         // it.
         self.dispatchers.apply_settings(destinations);
         self.limits.set_limits(requests_max(&config));
-        self.intake.apply_rules(rules(&config, &self.core.registry));
+        let before = self.intake.rules();
+        self.intake
+            .apply_rules(rules(&config, &self.core.registry, Some(&before)));
         self.core.alerts.set_silence(silence(&config));
         begin_series(&config, self.core.metrics.as_ref());
         self.identity
             .send_replace(identity::of(&config, self.public, self.has_bound));
+        let shown = config.shown(self.core.clock.now(), &changes.at_next_start);
+        self.loaded.set(shown);
         // Settings that need a restart stay those of the running gateway, so that each reload
         // compares with them.
         let running = std::mem::replace(&mut self.config, config);
@@ -495,12 +513,21 @@ fn silence(config: &Config) -> impl Iterator<Item = (String, Duration)> {
     endpoints.filter_map(|endpoint| Some((endpoint.name.clone(), endpoint.silent_after?)))
 }
 
-fn rules(config: &Config, registry: &Registry) -> Rules {
+/// The rules of this configuration. Endpoints that were there `before` keep their record.
+fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules {
+    let endpoint = |name: &str, webhooks: Webhooks| match before
+        .and_then(|before| before.endpoints.get(name))
+    {
+        Some(before) => before.reconfigured(webhooks),
+        None => Endpoint::new(webhooks),
+    };
     Rules {
         endpoints: config
             .endpoints
             .iter()
-            .map(|endpoint| (endpoint.name.clone(), endpoint.webhooks.clone()))
+            .map(|EndpointSettings { name, webhooks, .. }| {
+                (name.clone(), endpoint(name, webhooks.clone()))
+            })
             .collect(),
         destinations: config
             .destinations

@@ -1,12 +1,13 @@
 //! Accepts messages between HTTP and the store: holds the verifiers and the event patterns, and is
 //! the only code that stores a message.
 
-use std::collections::HashMap;
+mod endpoint;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use openai_webhooks::Webhooks;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Level;
@@ -18,12 +19,21 @@ use crate::message::{Message, Origin};
 use crate::observe::oddities::Oddities;
 use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
-use crate::store::{Accepted, Inbox, QuarantineStore, Recipient, StoreError, TrafficKind};
+use crate::store::filter::Filter;
+use crate::store::{
+    Accepted, Inbox, Operations, Page, QuarantineStore, Recipient, StoreError, TrafficKind,
+};
+
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::{Arrival, EndpointRecord};
+
+/// Number of stored messages that are read at the start for the records of the endpoints.
+const LOOKED_BACK: usize = 100;
 
 /// The settings that may change while the gateway runs.
 pub struct Rules {
-    /// Verifiers of requests, by name of the endpoint.
-    pub endpoints: HashMap<String, Webhooks>,
+    /// The endpoints, by name.
+    pub endpoints: HashMap<String, Endpoint>,
     /// Each destination with the patterns of the events that it subscribes to.
     pub destinations: Vec<(Arc<DestinationHandle>, Patterns)>,
 }
@@ -73,6 +83,41 @@ impl Intake {
     /// Replaces the rules. Requests that hold the earlier ones end under them.
     pub(crate) fn apply_rules(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Records the arrivals of the newest stored messages, so that an endpoint does not look silent
+    /// after a restart.
+    pub(crate) async fn look_back(&self, store: &dyn Operations) {
+        let page = Page {
+            after: None,
+            limit: LOOKED_BACK,
+        };
+        let filter = Filter::default();
+        let page = match store.list_messages(&filter, self.clock.now(), page).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!("cannot read the newest messages: {error}");
+                return;
+            }
+        };
+        let rules = self.rules();
+        for message in page.messages {
+            if let Some(endpoint) = rules.endpoints.get(&message.endpoint)
+                && message.origin == Origin::OpenAi
+            {
+                endpoint.record_stored(message.received_at);
+            }
+        }
+    }
+
+    /// What each endpoint has received lately, by name.
+    #[must_use]
+    pub(crate) fn endpoint_records(&self) -> BTreeMap<String, EndpointRecord> {
+        let rules = self.rules();
+        let endpoints = rules.endpoints.iter();
+        endpoints
+            .map(|(name, endpoint)| (name.clone(), endpoint.read_record()))
+            .collect()
     }
 
     /// The clock of the gateway.

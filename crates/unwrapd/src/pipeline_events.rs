@@ -4,6 +4,7 @@
 //! Subscribers never delay the pipeline: a slow one misses events, and gets the number of them.
 
 mod bus;
+mod live;
 mod log;
 
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::delivery::{Lane, Next};
 use crate::store::Accepted;
 
 pub use bus::{EventBus, Observer, Subscription};
+pub use live::LiveEvents;
+pub(crate) use live::{Listener, Live, LiveEvent, Start};
 pub(crate) use log::TARGET;
 
 /// One step of a webhook, or one change of a destination, the store or the fleet.

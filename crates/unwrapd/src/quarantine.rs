@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Level;
+use utoipa::ToSchema;
 
 use crate::intake::Intake;
 use crate::message::{Message, ReadMessage};
@@ -62,7 +63,7 @@ pub struct Quarantine {
 }
 
 /// Results of a retry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Retried {
     /// Verified and accepted.
     pub accepted: u64,
@@ -209,6 +210,7 @@ impl Quarantine {
             .get(&quarantined.endpoint)
             .and_then(|endpoint| {
                 endpoint
+                    .webhooks()
                     .verify_signature_at(body, &quarantined.headers, arrived)
                     .ok()
             });

@@ -22,7 +22,7 @@ use tracing::Level;
 
 use crate::clock::{Clock, Shown};
 use crate::crash::{self, CrashPoint};
-use crate::intake::Intake;
+use crate::intake::{self, Intake};
 use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::PipelineEvent;
@@ -87,14 +87,15 @@ async fn accept(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let rules = receiver.intake.rules();
-    let Some(webhooks) = rules.endpoints.get(endpoint) else {
+    let Some(configured) = rules.endpoints.get(endpoint) else {
         return Err(Refusal::NoSuchPath);
     };
+    let webhooks = configured.webhooks();
     let clock = receiver.intake.clock();
     let (parts, body) = request.into_parts();
     // A request that its headers refuse needs no memory for its body.
     let (judged_at, checked) = check_headers(webhooks, &parts.headers, clock);
-    let received_at = judged_at.time;
+    let (received_at, is_wall) = (judged_at.time, judged_at.is_wall);
     let arrival = Arrival {
         endpoint,
         headers: &parts.headers,
@@ -120,6 +121,13 @@ async fn accept(
         created_at,
         oddity,
     } = Message::read(endpoint, &verified, &payload, clock.stamp());
+    configured.record(intake::Arrival {
+        created_at,
+        sent_at: message.sent_at,
+        received_at,
+        is_wall,
+        secret: message.secret,
+    });
     events.emit(Level::TRACE, || PipelineEvent::Verified {
         endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),

@@ -11,6 +11,7 @@ mod secrets;
 mod table;
 mod url;
 mod values;
+mod written;
 
 pub(crate) use document::Document;
 pub(crate) use mistakes::{Mistake, Mistakes, looks_secret, shown_pattern};
@@ -20,3 +21,5 @@ pub(crate) use secrets::{SecretSource, changed_secrets, webhooks};
 pub(crate) use table::{Key, Keys, Location, Table};
 pub(crate) use url::{checked as checked_url, http_url, typed_url};
 pub(crate) use values::{address, differing, missing, required};
+pub use written::Written;
+pub(crate) use written::{REDACTED, WrittenTable};

@@ -25,7 +25,9 @@ impl When {
         Self::At(self.seen_from(now))
     }
 
-    pub(super) fn seen_from(self, now: Timestamp) -> Timestamp {
+    /// The time that it is as seen from `now`.
+    #[must_use]
+    pub fn seen_from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
             Self::Ago(age) => now.checked_sub(age).unwrap_or(Timestamp::MIN),

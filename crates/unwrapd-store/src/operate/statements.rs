@@ -10,7 +10,7 @@ use super::replay_record::ReplayRecord;
 use crate::error::StoreError;
 use crate::filter::{Filter, Selection};
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::TrafficCount;
+use crate::traffic::{TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -52,8 +52,12 @@ pub(crate) trait Statements: Send + Sync {
     /// Drops these dead letters, and returns their number.
     async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Counts of the traffic since then, a row for each minute.
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+    /// The first `max` sums of the traffic: a row for each step, kind and name.
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError>;
 }
 
 /// Numbers of messages.

@@ -21,7 +21,7 @@ use crate::operate::statements::{
     DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::TrafficCount;
+use crate::traffic::{TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -67,7 +67,11 @@ impl Statements for PostgresStore {
         Ok(replay::drop_dead(self.pool(), &dead, now).await?)
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(traffic::since(self.pool(), since).await?)
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::sums(self.pool(), range, max).await?)
     }
 }

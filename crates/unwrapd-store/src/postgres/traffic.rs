@@ -9,7 +9,7 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, storable, timestamp};
-use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind};
+use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
 
 /// In one order, so that gateways that add at the same time do not block each other.
 const ADD: &str = "
@@ -18,9 +18,9 @@ const ADD: &str = "
     ORDER BY minute, kind, name
     ON CONFLICT (minute, kind, name) DO UPDATE SET count = traffic.count + EXCLUDED.count";
 
-const SINCE: &str = "
-    SELECT minute, kind, name, count FROM traffic WHERE minute >= $1
-    ORDER BY minute, kind COLLATE \"C\", name COLLATE \"C\"";
+const SUMS: &str = "
+    SELECT minute / $3 * $3 AS step, kind, name, sum(count)::int8 FROM traffic WHERE minute >= $1 AND minute < $2
+    GROUP BY step, kind, name ORDER BY step, kind COLLATE \"C\", name COLLATE \"C\" LIMIT $4";
 
 const DELETE: &str = "
     WITH deleted AS (
@@ -47,14 +47,16 @@ pub(crate) async fn add(pool: &Arc<Pool>, counts: &[TrafficCount]) -> Result<(),
     pool.once(Purpose::Claiming, ADD, given).await.map(drop)
 }
 
-pub(crate) async fn since(
+/// The first `max` sums of the steps.
+pub(crate) async fn sums(
     pool: &Arc<Pool>,
-    since: Timestamp,
+    range: TrafficRange,
+    max: usize,
 ) -> Result<Vec<TrafficCount>, Failure> {
-    let since = since.as_millisecond();
-    let rows = pool
-        .once(Purpose::Looking, SINCE, params![since => INT8])
-        .await?;
+    let (since, until) = (range.since.as_millisecond(), range.until.as_millisecond());
+    let (step_ms, max) = (range.step_ms(), i64::try_from(max).unwrap_or(i64::MAX));
+    let given = params![since => INT8, until => INT8, step_ms => INT8, max => INT8];
+    let rows = pool.once(Purpose::Looking, SUMS, given).await?;
     rows.iter()
         .map(|row| {
             Ok(TrafficCount {

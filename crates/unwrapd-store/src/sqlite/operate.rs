@@ -23,7 +23,7 @@ use crate::operate::statements::{
     DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::TrafficCount;
+use crate::traffic::{TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
@@ -114,8 +114,12 @@ impl Statements for SqliteStore {
             .await
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.read(move |connection| traffic::since(connection, since))
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::sums(connection, range, max))
             .await
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::sqlite::statements::timestamp;
-use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind};
+use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
 
 pub(crate) fn add(connection: &Connection, counts: &[TrafficCount]) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(
@@ -22,15 +22,24 @@ pub(crate) fn add(connection: &Connection, counts: &[TrafficCount]) -> rusqlite:
     Ok(())
 }
 
-pub(crate) fn since(
+/// The first `max` sums of the steps.
+pub(crate) fn sums(
     connection: &Connection,
-    since: Timestamp,
+    range: TrafficRange,
+    max: usize,
 ) -> rusqlite::Result<Vec<TrafficCount>> {
+    let given = params![
+        range.since.as_millisecond(),
+        range.until.as_millisecond(),
+        range.step_ms(),
+        i64::try_from(max).unwrap_or(i64::MAX),
+    ];
     connection
         .prepare_cached(
-            "SELECT minute, kind, name, count FROM traffic WHERE minute >= ? ORDER BY minute, kind, name",
+            "SELECT minute / ?3 * ?3, kind, name, sum(count) FROM traffic WHERE minute >= ?1 AND minute < ?2
+             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ?4",
         )?
-        .query_map(params![since.as_millisecond()], |row| {
+        .query_map(given, |row| {
             Ok(TrafficCount {
                 minute: timestamp(row, 0)?,
                 kind: TrafficKind::named(row.get_ref(1)?.as_str()?),

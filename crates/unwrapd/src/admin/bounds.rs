@@ -42,15 +42,18 @@ pub enum Class {
     Heavy,
     /// The request waits for a destination.
     Send,
+    /// The answer is a stream of events, which ends when its client leaves.
+    Stream,
 }
 
 impl Class {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Alive,
         Self::Ready,
         Self::Small,
         Self::Heavy,
         Self::Send,
+        Self::Stream,
     ];
 
     /// Maximum number of concurrent requests. A request counts until its client has read the
@@ -59,7 +62,8 @@ impl Class {
     pub const fn at_once(self) -> usize {
         match self {
             Self::Alive | Self::Ready => 64,
-            Self::Small => 16,
+            // A stream takes some KiB, and shares the events with the others.
+            Self::Small | Self::Stream => 16,
             // Each request may hold a connection to the store and a page of the answer.
             Self::Heavy | Self::Send => 8,
         }
@@ -70,7 +74,7 @@ impl Class {
     /// load balancer.
     #[must_use]
     pub const fn holds_answer(self) -> bool {
-        matches!(self, Self::Small | Self::Heavy | Self::Send)
+        !matches!(self, Self::Alive | Self::Ready)
     }
 }
 
@@ -92,6 +96,8 @@ impl Bounds {
     pub(super) const CHANGE_LITTLE: Self = Self::new(Class::Small, 10, BODY_BYTES_MAX);
     pub(super) const READ_MUCH: Self = Self::new(Class::Heavy, 60, 0);
     pub(super) const CHANGE_MUCH: Self = Self::new(Class::Heavy, 60, BODY_BYTES_MAX);
+    /// The time is that until the stream begins.
+    pub(super) const STREAM: Self = Self::new(Class::Stream, 10, 0);
     /// The time is longer than that of any attempt.
     pub(super) const SEND: Self = Self::new(Class::Send, 630, BODY_BYTES_MAX);
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
+use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
@@ -26,20 +27,42 @@ use crate::observe::refusals::shown;
 use crate::route::nearest_type;
 use crate::store::{DestinationCounts, StoreError};
 
+/// Reason for 404 in the OpenAPI document.
+const NOT_CONFIGURED: &str = "the destination is not configured here";
+
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::get("/api/v1/destinations", Bounds::READ_MUCH, list),
+        Route::get(
+            "/api/v1/destinations",
+            Bounds::READ_MUCH,
+            list,
+            Operation::json::<DestinationList>(
+                "list_destinations",
+                "Lists the destinations, with their state and their counts.",
+            ),
+        ),
         Route::post(
             "/api/v1/destinations/{name}/pause",
             Bounds::CHANGE_LITTLE,
             pause,
+            Operation::json::<PauseResult>("pause", "Pauses a destination.")
+                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
         ),
         Route::post(
             "/api/v1/destinations/{name}/resume",
             Bounds::CHANGE_LITTLE,
             resume,
+            Operation::json::<PauseResult>("resume", "Resumes a destination.")
+                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
         ),
-        Route::post("/api/v1/destinations/{name}/test", Bounds::SEND, test),
+        Route::post(
+            "/api/v1/destinations/{name}/test",
+            Bounds::SEND,
+            test,
+            Operation::json::<TestResult>("test", "Sends one sample event to a destination.")
+                .may_take::<TestRequest>()
+                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
+        ),
     ]
 }
 

@@ -14,6 +14,7 @@ use super::access::{has_wrong_token, may_see_details};
 use super::bounds::{Bounds, retry_after};
 use super::gateways::views;
 use super::json::PlainText;
+use super::operation::{Operation, TEXT};
 use super::{Admin, Route};
 use crate::api::GatewayView;
 use crate::clock::Clock;
@@ -131,8 +132,18 @@ fn broke_off() -> StoreError {
 /// and the gateways with a different configuration.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::open("/livez", Bounds::ALIVE, async || "ok\n"),
-        Route::open("/readyz", Bounds::READY, ready),
+        Route::open(
+            "/livez",
+            Bounds::ALIVE,
+            async || "ok\n",
+            Operation::text("livez", "Answers while the process runs.", TEXT),
+        ),
+        Route::open(
+            "/readyz",
+            Bounds::READY,
+            ready,
+            Operation::text("readyz", "Tells whether webhooks can be stored.", TEXT),
+        ),
     ]
 }
 

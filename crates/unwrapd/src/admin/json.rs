@@ -15,8 +15,10 @@ use super::bounds;
 use crate::api::Problem;
 use crate::store::StoreError;
 
+/// The content type of an answer.
+pub(super) const JSON: &str = "application/json";
 /// The content type of a problem.
-const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// The type of a problem that its status describes sufficiently ([RFC 9457, section
 /// 4.2.1](https://www.rfc-editor.org/rfc/rfc9457#section-4.2.1)).
 const ABOUT_BLANK: &str = "about:blank";
@@ -70,14 +72,19 @@ impl IntoResponse for Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(
-            status,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
-        ) {
+        if retries_later(status) {
             bounds::retry_after(&mut response);
         }
         response
     }
+}
+
+/// Whether a client should send the same request again later.
+pub(super) fn retries_later(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// Marks a response that is a line of text, whatever its status. Its clients use the status only.
@@ -118,7 +125,7 @@ pub(super) fn answer(value: &impl Serialize) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let headers = [
-        (CONTENT_TYPE, "application/json"),
+        (CONTENT_TYPE, JSON),
         // Payloads name callers and users, so no cache may store them.
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -148,6 +155,6 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok());
     content_type.is_some_and(|content_type| {
         let essence = content_type.split(';').next().unwrap_or_default();
-        essence.trim().eq_ignore_ascii_case("application/json")
+        essence.trim().eq_ignore_ascii_case(JSON)
     })
 }

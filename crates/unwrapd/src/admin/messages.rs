@@ -9,8 +9,12 @@ use openai_webhooks::PayloadProblem;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
+use super::operation::{Operation, Parameter};
 use super::{Admin, Route, payload, replay};
-use crate::api::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
+use crate::api::{
+    DeadLetter, DeadPage, DropDeadRequest, DropDeadResult, MessageDetail, MessageDetails,
+    ReplayPlan, ReplayProgress, ReplayRequest,
+};
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
@@ -39,16 +43,100 @@ impl FromRef<Admin> for Stored {
     }
 }
 
+/// The parameters of a list of messages.
+const PARAMETERS: &[Parameter] = &[
+    Parameter::text("type", "pattern of event types, as in `events`").repeated(),
+    Parameter::one_of(
+        "status",
+        "status of a delivery",
+        &["waiting", "delivered", "dead", "dropped"],
+    )
+    .repeated(),
+    Parameter::text("destination", "name of a destination").repeated(),
+    Parameter::text("endpoint", "name of an endpoint").repeated(),
+    Parameter::text("webhook_id", "a webhook id").repeated(),
+    Parameter::text("event_id", "an event id").repeated(),
+    Parameter::text("resource", "id of what an event is about").repeated(),
+    Parameter::text("since", "arrived then or later: a time or an age"),
+    Parameter::text("until", "arrived before then: a time or an age"),
+    Parameter::within(
+        "limit",
+        "maximum number of messages on the page",
+        1..=PAGE_MAX,
+    ),
+    Parameter::number("after", "the `next` of the previous page"),
+];
+/// The parameter of one message.
+const PAYLOAD: &[Parameter] = &[Parameter::flag(
+    "payload",
+    "whether the answer has the payload",
+)];
+
 pub(super) fn routes() -> Vec<Route> {
     let (read, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
     vec![
-        Route::get("/api/v1/messages", read, find),
-        Route::get("/api/v1/messages/{id}", read, show),
-        Route::get("/api/v1/dead", read, find_dead),
-        Route::post("/api/v1/dead/replay", change, replay::replay_dead),
-        Route::post("/api/v1/dead/drop", change, replay::drop_dead),
-        Route::post("/api/v1/replays", change, replay::replay),
+        Route::get(
+            "/api/v1/messages",
+            read,
+            find,
+            Operation::json::<MessagePage>(
+                "list_messages",
+                "Lists messages with their deliveries, the newest first.",
+            )
+            .parameters(PARAMETERS),
+        ),
+        Route::get(
+            "/api/v1/messages/{id}",
+            read,
+            show,
+            Operation::json::<MessageDetails>(
+                "get_message",
+                "Returns the messages with a webhook id, an event id or a resource.",
+            )
+            .parameters(PAYLOAD)
+            .refuses(StatusCode::NOT_FOUND, "no stored message has this id"),
+        ),
+        Route::get(
+            "/api/v1/dead",
+            read,
+            find_dead,
+            Operation::json::<DeadPage>("list_dead", "Lists dead letters, the newest first.")
+                .parameters(PARAMETERS),
+        ),
+        Route::post(
+            "/api/v1/dead/replay",
+            change,
+            replay::replay_dead,
+            replays("replay_dead", "Plans or runs a replay of dead letters."),
+        ),
+        Route::post(
+            "/api/v1/dead/drop",
+            change,
+            replay::drop_dead,
+            Operation::json::<DropDeadResult>("drop_dead", "Counts or drops dead letters.")
+                .takes::<DropDeadRequest>(),
+        ),
+        Route::post(
+            "/api/v1/replays",
+            change,
+            replay::replay,
+            replays("replay", "Plans or runs a replay of messages."),
+        ),
     ]
+}
+
+fn replays(id: &'static str, summary: &'static str) -> Operation {
+    Operation::json::<ReplayProgress>(id, summary)
+        .or::<ReplayPlan>()
+        .takes::<ReplayRequest>()
+        .refuses(
+            StatusCode::CONFLICT,
+            "the token was used for another replay",
+        )
+        .refuses(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "`to` names no configured destination",
+        )
 }
 
 async fn find(

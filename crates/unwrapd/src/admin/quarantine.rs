@@ -8,22 +8,77 @@ use axum::response::Response;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
+use super::operation::{Operation, Parameter};
 use super::{Admin, Route, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
+use crate::quarantine::Retried;
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
 /// Maximum number of requests on a page.
 const PAGE_MAX: usize = 100;
 
+/// The parameters of the list.
+const PAGE: &[Parameter] = &[
+    Parameter::number("after", "the `next` of the previous page"),
+    Parameter::within(
+        "limit",
+        "maximum number of requests on the page",
+        1..=PAGE_MAX,
+    ),
+];
+/// The parameter of one request.
+const PAYLOAD: &[Parameter] = &[Parameter::flag(
+    "payload",
+    "whether the answer has the body",
+)];
+
 pub(super) fn routes() -> Vec<Route> {
     let (much, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
     vec![
-        Route::get("/api/v1/quarantine", much, list),
-        Route::get("/api/v1/quarantine/{id}", much, show),
-        Route::post("/api/v1/quarantine/retry", change, retry),
-        Route::post("/api/v1/quarantine/drop", change, delete_quarantined),
+        Route::get(
+            "/api/v1/quarantine",
+            much,
+            list,
+            Operation::json::<QuarantinePage>(
+                "list_quarantined",
+                "Lists the requests that could not be verified, in the order of their arrival.",
+            )
+            .parameters(PAGE),
+        ),
+        Route::get(
+            "/api/v1/quarantine/{id}",
+            much,
+            show,
+            Operation::json::<QuarantinedDetail>(
+                "get_quarantined",
+                "Returns one request that could not be verified.",
+            )
+            .by_number()
+            .parameters(PAYLOAD)
+            .refuses(StatusCode::NOT_FOUND, "no request has this number"),
+        ),
+        Route::post(
+            "/api/v1/quarantine/retry",
+            change,
+            retry,
+            Operation::json::<Retried>(
+                "retry_quarantined",
+                "Verifies requests again, and accepts those that succeed.",
+            )
+            .takes::<QuarantineSelection>(),
+        ),
+        Route::post(
+            "/api/v1/quarantine/drop",
+            change,
+            delete_quarantined,
+            Operation::json::<DropQuarantinedResult>(
+                "drop_quarantined",
+                "Deletes requests that could not be verified.",
+            )
+            .takes::<QuarantineSelection>(),
+        ),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! A route of the admin port: its path, its method, its bounds, and who may use it.
+//! A route of the admin port: its path, its method, its bounds, its description, and who may use it.
 
 use std::fmt;
 
@@ -11,14 +11,17 @@ use axum::routing::{MethodRouter, get, post};
 use super::Admin;
 use super::access::{Guard, guard};
 use super::bounds::{Bounded, Bounds, Permits, bounded};
+use super::operation::Operation;
 
-/// A route of the admin port. The port serves only such routes, so that every route has bounds.
+/// A route of the admin port. The port serves only such routes, so that every route has bounds and a
+/// description.
 pub struct Route {
     path: &'static str,
     method: Method,
     bounds: Bounds,
     is_open: bool,
     handler: MethodRouter<Admin>,
+    operation: Operation,
 }
 
 impl fmt::Debug for Route {
@@ -29,33 +32,48 @@ impl fmt::Debug for Route {
 
 impl Route {
     /// A route that needs no token.
-    pub(super) fn open<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    pub(super) fn open<H, T>(
+        path: &'static str,
+        bounds: Bounds,
+        handler: H,
+        operation: Operation,
+    ) -> Self
     where
         H: Handler<T, Admin>,
         T: 'static,
     {
         Self {
             is_open: true,
-            ..Self::get(path, bounds, handler)
+            ..Self::get(path, bounds, handler, operation)
         }
     }
 
     /// A route for reading.
-    pub(super) fn get<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    pub(super) fn get<H, T>(
+        path: &'static str,
+        bounds: Bounds,
+        handler: H,
+        operation: Operation,
+    ) -> Self
     where
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::GET, bounds, get(handler))
+        Self::new(path, Method::GET, bounds, get(handler), operation)
     }
 
     /// A route for changes.
-    pub(super) fn post<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    pub(super) fn post<H, T>(
+        path: &'static str,
+        bounds: Bounds,
+        handler: H,
+        operation: Operation,
+    ) -> Self
     where
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::POST, bounds, post(handler))
+        Self::new(path, Method::POST, bounds, post(handler), operation)
     }
 
     fn new(
@@ -63,6 +81,7 @@ impl Route {
         method: Method,
         bounds: Bounds,
         handler: MethodRouter<Admin>,
+        operation: Operation,
     ) -> Self {
         Self {
             path,
@@ -70,6 +89,7 @@ impl Route {
             bounds,
             is_open: false,
             handler,
+            operation,
         }
     }
 
@@ -95,6 +115,11 @@ impl Route {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// The description.
+    pub(super) fn operation(&self) -> &Operation {
+        &self.operation
     }
 
     /// Converts the route to a router. A request passes the guard, then the bounds, then the

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
+use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{GiveUpRequest, GiveUpResult};
 use crate::destinations::Registry;
@@ -34,6 +35,16 @@ pub(super) fn routes() -> Vec<Route> {
         "/api/v1/destinations/{name}/give-up",
         Bounds::CHANGE_MUCH,
         give_up_waiting,
+        Operation::json::<GiveUpResult>(
+            "give_up",
+            "Ends the deliveries that wait for a destination that is not configured.",
+        )
+        .takes::<GiveUpRequest>()
+        .refuses(StatusCode::NOT_FOUND, "nothing waits for this destination")
+        .refuses(
+            StatusCode::CONFLICT,
+            "the destination is configured, or another gateway has other destinations",
+        ),
     )]
 }
 

@@ -2,42 +2,51 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// All destinations.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DestinationList {
     pub(crate) destinations: Vec<DestinationView>,
 }
 
 /// One destination.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DestinationView {
     pub(crate) name: String,
-    /// `None`: not configured (any more), but the store has deliveries for it.
+    /// `None`: not configured (any more), but the store has deliveries or a pause for it.
     #[serde(flatten)]
+    #[schema(value_type = ConfiguredView)]
     pub(crate) configured: Option<ConfiguredView>,
     pub(crate) is_configured: bool,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) paused_since: Option<Timestamp>,
     pub(crate) waiting: u64,
     pub(crate) dead: u64,
 }
 
-/// The state of a configured destination.
-#[derive(Serialize, Deserialize)]
+/// The state of a configured destination. Of another one, all of these fields are absent.
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConfiguredView {
+    #[schema(required = false)]
     pub(crate) kind: String,
+    #[schema(required = false)]
     pub(crate) state: CircuitState,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) next_probe_at: Option<Timestamp>,
     /// Number of claims since the start of this process.
+    #[schema(required = false)]
     pub(crate) claimed: u64,
     /// Number of successful deliveries since the start of this process.
+    #[schema(required = false)]
     pub(crate) delivered: u64,
     pub(crate) last_answer: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) last_answer_at: Option<Timestamp>,
 }
 
 /// State of the circuit of a destination.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CircuitState {
     Closed,
@@ -46,14 +55,14 @@ pub(crate) enum CircuitState {
 }
 
 /// Whether a destination is paused now.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct PauseResult {
     pub(crate) name: String,
     pub(crate) paused: bool,
 }
 
 /// Request to send one sample event.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TestRequest {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -61,7 +70,7 @@ pub(crate) struct TestRequest {
 }
 
 /// Result of sending a sample event.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct TestResult {
     pub(crate) outcome: TestOutcome,
     pub(crate) answer: String,
@@ -72,7 +81,7 @@ pub(crate) struct TestResult {
 }
 
 /// Outcome of sending a sample event.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TestOutcome {
     Delivered,
@@ -81,7 +90,7 @@ pub(crate) enum TestOutcome {
 }
 
 /// Request to give up the waiting deliveries of a destination that is not configured.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GiveUpRequest {
     /// Count only.
@@ -89,7 +98,7 @@ pub(crate) struct GiveUpRequest {
 }
 
 /// Number of deliveries that would become dead letters, or did.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct GiveUpResult {
     pub(crate) deliveries: u64,
     /// Whether all are done. If not, send the same request again.

@@ -1,9 +1,10 @@
 //! `/api/v1/gateways`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The gateways on the store.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct GatewayList {
     /// Whether this gateway has reached the store recently. If not, the list is outdated.
     pub(crate) is_current: bool,
@@ -12,7 +13,7 @@ pub(crate) struct GatewayList {
 }
 
 /// One gateway.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct GatewayView {
     /// Host and port.
     pub(crate) name: String,

@@ -2,18 +2,19 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::store::MessageView;
 use crate::store::filter::Status;
 
 /// The messages with one webhook id, event id or resource.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct MessageDetails {
     pub(crate) messages: Vec<MessageDetail>,
 }
 
 /// A message with all of its attempts.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct MessageDetail {
     #[serde(flatten)]
     pub(crate) message: MessageView,
@@ -30,7 +31,7 @@ pub(crate) struct MessageDetail {
 }
 
 /// A page of dead letters.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DeadPage {
     /// Dead letters, the newest messages first.
     pub(crate) letters: Vec<DeadLetter>,
@@ -39,7 +40,7 @@ pub(crate) struct DeadPage {
 }
 
 /// A delivery that was given up.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DeadLetter {
     pub(crate) webhook_id: String,
     pub(crate) endpoint: String,
@@ -47,11 +48,13 @@ pub(crate) struct DeadLetter {
     pub(crate) event_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resource: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) destination: String,
     /// Dead or dropped.
     pub(crate) status: Status,
     /// Time at which it was given up, or dropped.
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// Number of attempts.
     pub(crate) attempts: u32,

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A page of requests.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct QuarantinePage {
     /// The requests, in the order of arrival.
     pub(crate) requests: Vec<QuarantinedView>,
@@ -13,10 +14,11 @@ pub(crate) struct QuarantinePage {
 }
 
 /// A request that was not verified.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct QuarantinedView {
     pub(crate) id: i64,
     pub(crate) endpoint: String,
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
     pub(crate) webhook_id: Option<String>,
@@ -27,10 +29,11 @@ pub(crate) struct QuarantinedView {
 }
 
 /// A request with everything that is stored of it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct QuarantinedDetail {
     pub(crate) id: i64,
     pub(crate) endpoint: String,
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
     pub(crate) headers: Vec<(String, String)>,
@@ -45,7 +48,7 @@ pub(crate) struct QuarantinedDetail {
 }
 
 /// Selects one request by its number, all, or all up to a number.
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct QuarantineSelection {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +71,7 @@ impl QuarantineSelection {
 }
 
 /// Number of requests that were dropped.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DropQuarantinedResult {
     pub(crate) dropped: u64,
 }

@@ -1,12 +1,13 @@
 //! `/api/v1/replays`, `/api/v1/dead/replay` and `/api/v1/dead/drop`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::store::filter::Filter;
 use crate::store::replay::{AsOf, Counts, Plan, Token};
 
 /// Request to replay messages.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ReplayRequest {
     pub(crate) filter: Filter,
@@ -15,6 +16,7 @@ pub(crate) struct ReplayRequest {
     pub(crate) to: Option<String>,
     /// Identifies the replay: the same token replays only once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub(crate) token: Option<Token>,
     /// From the plan, so that the replay selects the same messages.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,7 +26,7 @@ pub(crate) struct ReplayRequest {
 }
 
 /// Plan of a replay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ReplayPlan {
     #[serde(flatten)]
     pub(crate) plan: Plan,
@@ -33,8 +35,9 @@ pub(crate) struct ReplayPlan {
 }
 
 /// Progress of a replay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ReplayProgress {
+    #[schema(value_type = String)]
     pub(crate) token: Token,
     /// Whether all is done. If not, send the same request again.
     pub(crate) done: bool,
@@ -46,7 +49,7 @@ pub(crate) struct ReplayProgress {
 }
 
 /// Request to drop dead letters.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DropDeadRequest {
     pub(crate) filter: Filter,
@@ -60,7 +63,7 @@ pub(crate) struct DropDeadRequest {
 }
 
 /// Number of dead letters that would be dropped, or were.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DropDeadResult {
     pub(crate) as_of: AsOf,
     pub(crate) deliveries: u64,

@@ -19,7 +19,9 @@ use super::format::outln;
 use super::stop_signals::StopSignals;
 use super::webhook::secret::generate;
 use super::webhook::trigger::Sender;
-use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
+use crate::config::{
+    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
+};
 use crate::destinations::Kind;
 use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
@@ -89,6 +91,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],
+        written: Written::default(),
     })
     .await?;
     let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());

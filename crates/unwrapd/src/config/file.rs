@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::store::{self, Use};
-use super::{Config, DestinationSettings, EndpointSettings};
+use super::{Config, DestinationSettings, EndpointSettings, Written};
 use crate::admin::{AdminKeys, AdminToken};
 use crate::listen::{ListenKeys, ServerKeys, ServerSettings};
 use crate::settings_file::{Document, Mistake, Mistakes, Table};
@@ -58,7 +58,11 @@ impl<'a> File<'a> {
 
     /// Makes all checks. `begin_log` gets the settings of the log first, so that the warnings about
     /// the rest follow them.
-    pub(super) fn check(self, begin_log: impl FnOnce(LogSettings)) -> Result<Config, Mistakes> {
+    pub(super) fn check(
+        self,
+        begin_log: impl FnOnce(LogSettings),
+        written: Written,
+    ) -> Result<Config, Mistakes> {
         let mut mistakes = self.mistakes;
         let log = mistakes.keep(LogSettings::read(self.log));
         begin_log(log.unwrap_or_default());
@@ -86,6 +90,7 @@ impl<'a> File<'a> {
             store,
             endpoints,
             destinations,
+            written,
         })
     }
 }

@@ -60,6 +60,9 @@ const STREAMS_FREED: usize = 64;
 /// ended while the port has too many requests.
 const MANY: usize = 8;
 
+/// Longest time of a stream of events. Its client connects again.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The state of one connection.
 pub(super) struct Activity {
     permit: Permit,
@@ -223,6 +226,14 @@ impl Activity {
         }
     }
 
+    /// Gives an open request this time from now on.
+    fn extend(&self, id: u64, time: Duration) {
+        let mut state = self.state();
+        if let Some(open) = state.open.iter_mut().find(|open| open.id == id) {
+            open.due = Instant::now() + time;
+        }
+    }
+
     /// Whether a request is open.
     pub(super) fn has_request(&self) -> bool {
         !self.state().open.is_empty()
@@ -272,12 +283,16 @@ impl Exchange {
     }
 
     /// Records that the response is being sent. A successful response makes the client trusted:
-    /// requests from strangers are always refused.
-    pub(super) fn answer(&self, is_success: bool) {
+    /// requests from strangers are always refused. A stream is sent for a day at most, as long as
+    /// its client reads it.
+    pub(super) fn answer(&self, is_success: bool, is_stream: bool) {
         if is_success {
             self.activity.permit.set_trusted();
         }
         self.activity.enter(self.id, Phase::Answering);
+        if is_stream {
+            self.activity.extend(self.id, STREAM_TIME_MAX);
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Version};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -98,7 +99,7 @@ impl Http {
             let answer = router.call(request.map(|body| Arriving::new(body, arrival)));
             async move {
                 let answer = answer.await?;
-                exchange.answer(answer.status().is_success());
+                exchange.answer(answer.status().is_success(), is_stream(answer.headers()));
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, exchange }))
             }
         });
@@ -126,6 +127,13 @@ impl Http {
         }
         Ok(())
     }
+}
+
+/// Whether these are the headers of a stream of events, which has no end of its own.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|media_type| media_type == "text/event-stream")
 }
 
 /// Waits, at shutdown, until the connection may end. A request whose head is incomplete is dropped

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use tracing::Level;
+use utoipa::ToSchema;
 
 use super::PipelineEvent;
 use crate::delivery::breaker::{CircuitChange, FAILURES_MAX};
@@ -13,32 +15,79 @@ use crate::store::Accepted;
 /// Field `target` of the lines, for filters such as `warn,unwrapd=info,unwrapd::pipeline=debug`.
 pub(crate) const TARGET: &str = "unwrapd::pipeline";
 
-/// One log line. The log omits fields that are `None`.
-#[derive(Default)]
-struct Line<'e> {
+/// The fields of an event, for the log and for the live stream. Both omit fields that are `None`.
+#[derive(Default, Serialize, ToSchema)]
+pub(crate) struct Line<'e> {
+    /// The event in words.
     message: String,
+    /// Name of the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'e str>,
+    /// The `webhook-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     webhook_id: Option<&'e str>,
+    /// Type of the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<&'e str>,
+    /// Name of the destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<&'e str>,
+    /// Names of the destinations that subscribe to the event, with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     destinations: Option<String>,
+    /// Name of another gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<&'e str>,
+    /// Lane of the delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'static str>,
+    /// Number of the attempt, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
+    /// HTTP status of the answer to a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// Stable code of the cause of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// Method and path of a refused request, if they are wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'e str>,
+    /// Result of the step, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
+    /// The answer of a destination, or the cause of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<&'e str>,
+    /// HTTP status of the answer of a destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
     answer_status: Option<u16>,
+    /// The cause, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'e str>,
+    /// Size of a body.
+    #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
+    /// Number of messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<u64>,
+    /// Number of changes in a commit. The live stream has no commits.
+    #[serde(skip)]
     changes: Option<usize>,
+    /// Time from the creation of the event at OpenAI to its arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
     lateness_ms: Option<u64>,
+    /// Length of the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
     duration_ms: Option<u64>,
+    /// Time since the delivery was first due, or was replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     age_ms: Option<u64>,
+    /// Time until the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_ms: Option<u64>,
+    /// Number of events that this one stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
 }
 
@@ -105,7 +154,8 @@ pub(super) fn write(level: Level, event: &PipelineEvent) {
     at_level!(level, write);
 }
 
-fn line_of(event: &PipelineEvent) -> Line<'_> {
+/// The fields of an event.
+pub(super) fn line_of(event: &PipelineEvent) -> Line<'_> {
     match event {
         PipelineEvent::Received { endpoint, bytes } => Line {
             message: format!("received a request of {bytes} bytes"),

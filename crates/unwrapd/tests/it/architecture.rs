@@ -95,8 +95,10 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "delivery",
             "destinations",
+            "intake",
             "message",
             "metrics",
+            "pipeline_events",
             "quarantine",
             "route",
             "settings_file",
@@ -134,6 +136,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         "config",
         &[
             "admin",
+            "api",
             "destinations",
             "listen",
             "receive",

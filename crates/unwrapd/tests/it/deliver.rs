@@ -2,6 +2,7 @@
 //! them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use openai_webhooks::EventType;
@@ -14,7 +15,7 @@ use unwrapd::pipeline_events::{PipelineEvent, Subscription};
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Inbox as _, Lifecycle as _, Operations as _, TrafficKind};
+use unwrapd::store::{Inbox as _, Lifecycle as _, Operations as _, TrafficKind, TrafficRange};
 
 use crate::store_conformance::message;
 use crate::support::application::{Answer, Application};
@@ -68,7 +69,12 @@ async fn webhooks_and_attempts_are_counted_by_endpoint_and_destination() {
 
     let path = folder.path().join("unwrapd.db");
     let store = SqliteStore::open(&path, &Bounds::default(), Timestamp::now()).unwrap();
-    let counts = store.traffic(Timestamp::MIN).await.unwrap();
+    let range = TrafficRange {
+        since: Timestamp::MIN,
+        until: Timestamp::MAX,
+        step: Duration::from_secs(60),
+    };
+    let counts = store.traffic(range, usize::MAX).await.unwrap();
     let total = |kind, name: &str| -> u64 {
         let counts = counts.iter();
         let counts = counts.filter(|counted| counted.kind == kind && counted.name == name);

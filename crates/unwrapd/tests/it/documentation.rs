@@ -410,6 +410,7 @@ fn route_row(route: &Route) -> Vec<String> {
         Class::Small => "small",
         Class::Heavy => "heavy",
         Class::Send => "send",
+        Class::Stream => "stream",
     };
     let body = match body_bytes_max {
         0 => "none".to_owned(),

@@ -13,6 +13,7 @@ mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;
 mod config;
+mod config_view;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod database_file;
@@ -25,6 +26,7 @@ mod destinations;
 mod destructive;
 mod dispatch;
 mod documentation;
+mod endpoints;
 #[cfg(feature = "server-tests")]
 mod failover;
 #[cfg(feature = "server-tests")]
@@ -33,6 +35,7 @@ mod hostile;
 #[cfg(feature = "server-tests")]
 mod interleaved;
 mod listen;
+mod live;
 mod log_lines;
 mod metrics;
 mod migrate;
@@ -40,6 +43,7 @@ mod mistaken_secrets;
 mod mistakes;
 mod night;
 mod odd_events;
+mod openapi;
 mod operate;
 mod pipeline_events;
 mod ports;
@@ -60,6 +64,7 @@ mod sqlite_store;
 mod stopping;
 mod store_conformance;
 mod tls;
+mod traffic;
 mod wrong_paths;
 
 /// Shows in the output which tests this build left out. `scripts/test` runs them all, and fails if

@@ -15,13 +15,11 @@ use crate::support::process::{
     Serving, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tally::Counted as _;
-use crate::support::{TestGateway, client, destination};
+use crate::support::{TestGateway, client, described_answer, destination};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
-    let url = format!("http://{}{path}", test.gateway.admin().unwrap());
-    let response = test.client().request(method, url).send().await.unwrap();
-    let status = response.status().as_u16();
-    let body = response.bytes().await.unwrap();
+    let url = format!("{}{path}", test.admin());
+    let (status, body) = described_answer(test.client().request(method, url)).await;
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 

@@ -1,17 +1,21 @@
 //! Traffic counts of each minute.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use unwrapd::store::{Bounds, TrafficCount, TrafficKind};
+use unwrapd::store::{Bounds, Store, TrafficCount, TrafficKind, TrafficRange};
 
 use super::{DAY, Place, PostgresPlace, SqlitePlace, at};
 
 every_store!(;
     counts_add_up,
+    counts_are_summed_by_step_within_a_time_and_a_number,
     old_counts_are_deleted,
 );
 
 fn minute(number: i64) -> Timestamp {
-    at(0) + jiff::SignedDuration::from_mins(number)
+    // The time of the tests is not the beginning of a minute.
+    at(20) + jiff::SignedDuration::from_mins(number)
 }
 
 fn count(minute: Timestamp, kind: TrafficKind, name: &str, count: u64) -> TrafficCount {
@@ -21,6 +25,16 @@ fn count(minute: Timestamp, kind: TrafficKind, name: &str, count: u64) -> Traffi
         name: name.into(),
         count,
     }
+}
+
+/// All counts since then, minute by minute.
+async fn since(store: &dyn Store, since: Timestamp) -> Vec<TrafficCount> {
+    let range = TrafficRange {
+        since,
+        until: Timestamp::MAX,
+        step: Duration::from_secs(60),
+    };
+    store.traffic(range, usize::MAX).await.unwrap()
 }
 
 async fn counts_add_up(place: &dyn Place) {
@@ -46,9 +60,38 @@ async fn counts_add_up(place: &dyn Place) {
         count(minute(1), Dead, "audit", 5),
         count(minute(1), Delivered, "app", 7),
     ];
-    assert_eq!(store.traffic(minute(0)).await.unwrap(), expected);
-    assert_eq!(store.traffic(minute(1)).await.unwrap(), expected[2..]);
-    assert_eq!(store.traffic(minute(2)).await.unwrap(), []);
+    assert_eq!(since(&*store, minute(0)).await, expected);
+    assert_eq!(since(&*store, minute(1)).await, expected[2..]);
+    assert_eq!(since(&*store, minute(2)).await, []);
+}
+
+async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place) {
+    use TrafficKind::{Accepted, Refused};
+    let store = place.open().await;
+    // The hours of UTC, whatever the minute of the test's time is.
+    let hour = |number: i64| Timestamp::from_second(1_750_284_000 + number * 3600).unwrap();
+    let after = |hour: Timestamp, minutes| hour + jiff::SignedDuration::from_mins(minutes);
+    let counts = vec![
+        count(after(hour(0), 59), Accepted, "production", 1),
+        count(after(hour(1), 0), Accepted, "production", 2),
+        count(after(hour(1), 59), Accepted, "production", 3),
+        count(after(hour(1), 30), Refused, "production", 4),
+        count(after(hour(2), 0), Accepted, "production", 5),
+        count(after(hour(2), 1), Accepted, "production", 6),
+    ];
+    store.add_traffic(counts).await.unwrap();
+    let range = TrafficRange {
+        since: hour(1),
+        until: after(hour(2), 1),
+        step: Duration::from_secs(3600),
+    };
+    let expected = [
+        count(hour(1), Accepted, "production", 5),
+        count(hour(1), Refused, "production", 4),
+        count(hour(2), Accepted, "production", 5),
+    ];
+    assert_eq!(store.traffic(range, 3).await.unwrap(), expected);
+    assert_eq!(store.traffic(range, 2).await.unwrap(), expected[..2]);
 }
 
 async fn old_counts_are_deleted(place: &dyn Place) {
@@ -61,9 +104,9 @@ async fn old_counts_are_deleted(place: &dyn Place) {
         (0..300).map(|number| count(minute(number), TrafficKind::Accepted, "production", 1));
     store.add_traffic(counts.collect()).await.unwrap();
     // A day after minute 200.
-    let now = at(DAY + 200 * 60);
+    let now = at(DAY + 20 + 200 * 60);
     while store.prune(now).await.unwrap().is_more {}
-    let left = store.traffic(Timestamp::MIN).await.unwrap();
+    let left = since(&*store, Timestamp::MIN).await;
     assert_eq!(
         left.first().map(|counted| counted.minute),
         Some(minute(200))

@@ -1,0 +1,197 @@
+//! `/api/v1/traffic`: counts of webhooks and attempts over time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use jiff::{SignedDuration, Timestamp};
+
+use super::bounds::Bounds;
+use super::json::{Refusal, answer};
+use super::operation::{Operation, Parameter};
+use super::{Admin, Route};
+use crate::api::{
+    DestinationStep, DestinationTraffic, EndpointStep, EndpointTraffic, TrafficReport,
+};
+use crate::store::filter::When;
+use crate::store::{TrafficCount, TrafficKind, TrafficRange};
+
+/// Maximum number of steps: a day of minutes, or two months of hours.
+const STEPS_MAX: u64 = 1_500;
+/// Maximum number of sums of an answer: one for each step, kind and name. It is some 4 MB of JSON.
+const SUMS_MAX: usize = 50_000;
+/// Default of `since`.
+const SINCE: SignedDuration = SignedDuration::from_hours(1);
+/// The steps, and their length in seconds.
+const STEPS: [(&str, u64); 4] = [("1m", 60), ("5m", 300), ("1h", 3_600), ("1d", 86_400)];
+
+const PARAMETERS: &[Parameter] = &[
+    Parameter::text("since", "a time or an age; default 1h"),
+    Parameter::text("until", "a time or an age; default now"),
+    Parameter::one_of(
+        "step",
+        "length of a step; default 1m",
+        &[STEPS[0].0, STEPS[1].0, STEPS[2].0, STEPS[3].0],
+    ),
+];
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::get(
+        "/api/v1/traffic",
+        Bounds::READ_MUCH,
+        show,
+        Operation::json::<TrafficReport>(
+            "get_traffic",
+            "Returns counts of webhooks by endpoint, and of attempts by destination, over time.",
+        )
+        .parameters(PARAMETERS),
+    )]
+}
+
+async fn show(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
+    let range = read_query(query.as_deref(), admin.clock.now())?;
+    let sums = admin.store.traffic(range, SUMS_MAX + 1).await?;
+    if sums.len() > SUMS_MAX {
+        return Err(Refusal::bad(format!(
+            "the answer would have more than {SUMS_MAX} counts; choose a longer `step` or a shorter time"
+        )));
+    }
+    Ok(answer(&report(range, sums)))
+}
+
+fn read_query(query: Option<&str>, now: Timestamp) -> Result<TrafficRange, Refusal> {
+    let (mut since, mut until) = (When::Ago(SINCE), When::At(now));
+    let mut seconds = STEPS[0].1;
+    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*key {
+            "since" => since = value.parse().map_err(Refusal::bad)?,
+            "until" => until = value.parse().map_err(Refusal::bad)?,
+            "step" => seconds = read_step(&value)?,
+            _ => {
+                return Err(Refusal::bad("the parameters are since, until and step"));
+            }
+        }
+    }
+    let step = Duration::from_secs(seconds);
+    let (since, until) = (beginning(since.seen_from(now), step), until.seen_from(now));
+    let steps_max = SignedDuration::try_from(step)
+        .ok()
+        .and_then(|step| step.checked_mul(STEPS_MAX.try_into().ok()?));
+    if since >= until {
+        return Err(Refusal::bad("`since` must be earlier than `until`"));
+    }
+    if steps_max.is_none_or(|longest| until.duration_since(since) > longest) {
+        return Err(Refusal::bad(format!(
+            "more than {STEPS_MAX} steps are asked for; choose a longer `step` or a shorter time"
+        )));
+    }
+    Ok(TrafficRange { since, until, step })
+}
+
+fn read_step(text: &str) -> Result<u64, Refusal> {
+    let step = STEPS.into_iter().find(|(name, _)| *name == text);
+    step.map(|(_, seconds)| seconds)
+        .ok_or_else(|| Refusal::bad("`step` must be 1m, 5m, 1h or 1d"))
+}
+
+/// The beginning of the step that holds this time.
+fn beginning(time: Timestamp, step: Duration) -> Timestamp {
+    let step = i64::try_from(step.as_secs()).unwrap_or(i64::MAX);
+    let second = time.as_second();
+    Timestamp::from_second(second - second.rem_euclid(step)).unwrap_or(Timestamp::MIN)
+}
+
+/// The steps of each endpoint or destination.
+type ByName<S> = BTreeMap<String, BTreeMap<Timestamp, S>>;
+
+fn step<S: Default>(all: &mut ByName<S>, name: String, at: Timestamp) -> &mut S {
+    all.entry(name).or_default().entry(at).or_default()
+}
+
+fn report(range: TrafficRange, sums: Vec<TrafficCount>) -> TrafficReport {
+    let mut endpoints: ByName<EndpointStep> = BTreeMap::new();
+    let mut destinations: ByName<DestinationStep> = BTreeMap::new();
+    for TrafficCount {
+        minute: at,
+        kind,
+        name,
+        count,
+    } in sums
+    {
+        let total = match kind {
+            TrafficKind::Accepted => &mut step(&mut endpoints, name, at).accepted,
+            TrafficKind::Duplicate => &mut step(&mut endpoints, name, at).duplicates,
+            TrafficKind::Refused => &mut step(&mut endpoints, name, at).refused,
+            TrafficKind::Delivered => &mut step(&mut destinations, name, at).delivered,
+            TrafficKind::Retried => &mut step(&mut destinations, name, at).retried,
+            TrafficKind::Dead => &mut step(&mut destinations, name, at).dead,
+        };
+        *total = count;
+    }
+    TrafficReport {
+        since: range.since,
+        until: range.until,
+        step_seconds: range.step.as_secs(),
+        endpoints: endpoints
+            .into_iter()
+            .map(|(name, steps)| EndpointTraffic {
+                name,
+                steps: steps
+                    .into_iter()
+                    .map(|(at, step)| EndpointStep { at, ..step })
+                    .collect(),
+            })
+            .collect(),
+        destinations: destinations
+            .into_iter()
+            .map(|(name, steps)| DestinationTraffic {
+                name,
+                steps: steps
+                    .into_iter()
+                    .map(|(at, step)| DestinationStep { at, ..step })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(query: &str) -> Result<TrafficRange, Refusal> {
+        read_query(Some(query), "2026-11-24T08:30:15Z".parse().unwrap())
+    }
+
+    fn times(query: &str) -> (String, String) {
+        let Ok(range) = range(query) else {
+            panic!("{query} is refused");
+        };
+        (range.since.to_string(), range.until.to_string())
+    }
+
+    #[test]
+    fn a_step_that_has_begun_is_whole_and_the_end_is_exact() {
+        let now = "2026-11-24T08:30:15Z";
+        assert_eq!(times(""), ("2026-11-24T07:30:00Z".into(), now.into()));
+        assert_eq!(
+            times("since=2d&step=1h"),
+            ("2026-11-22T08:00:00Z".into(), now.into())
+        );
+        assert_eq!(
+            times("since=2026-11-20T12:00:00Z&until=2026-11-21&step=1d"),
+            ("2026-11-20T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
+        );
+    }
+
+    #[test]
+    fn a_time_of_too_many_steps_or_none_is_refused() {
+        assert!(range("since=24h").is_ok());
+        assert!(range("since=26h").is_err());
+        assert!(range("since=26h&step=5m").is_ok());
+        assert!(range("since=1h&until=2h").is_err());
+        assert!(range("step=2m").is_err());
+        assert!(range("by=1m").is_err());
+    }
+}
