@@ -56,8 +56,8 @@ impl DestinationCounts {
 pub struct LaneCounts {
     /// Deliveries that wait for an attempt or are being attempted.
     pub waiting: u64,
-    /// Earliest time at which one of them was first due or replayed. Of more than
-    /// [`OLDEST_OF`] deliveries, those of the first stored messages count.
+    /// Earliest time at which one of them was first due or replayed. Of more than 10,000, those of
+    /// the first stored messages count.
     pub oldest_since: Option<Timestamp>,
 }
 
