@@ -13,7 +13,7 @@ jq --compact-output --rawfile key "$key_file" '
         routing_key: ($key | rtrimstr("\n")),
         event_action: (if $is_over then "resolve" else "trigger" end),
         # The same for the begin and the end of one condition.
-        dedup_key: ("unwrapd/" + (.type | split(".")[1]) + "/" + .data.id),
+        dedup_key: ("unwrapd/" + (.type | ltrimstr("unwrapd.") | sub("\\.(up|down|accepting|refusing)$"; "")) + "/" + .data.id),
         payload: {
             summary: ([.type + ": " + .data.id, .data.reason] | map(select(. != null)) | join(": "))[:1024],
             source: .data.id,

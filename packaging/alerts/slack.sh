@@ -14,7 +14,9 @@ message=$(jq --compact-output '
         "unwrapd.store.refusing": ":red_circle: The store takes no webhooks",
         "unwrapd.store.accepting": ":large_green_circle: The store takes webhooks again"
     }[.type] // .type) as $headline
-    | {text: ([$headline, .data.reason] | map(select(. != null)) | join(": "))}
+    # Slack reads &, < and > as marks.
+    | ((.data.reason // "") | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")) as $reason
+    | {text: ([$headline, $reason] | map(select(. != "")) | join(": "))}
 ')
 # The URL is a secret, so it must not be an argument that other users can see.
 printf 'url = "%s"\n' "$url" |

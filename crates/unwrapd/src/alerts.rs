@@ -84,9 +84,13 @@ impl Alerts {
             let (due, next) = {
                 let now = self.now();
                 let mut state = self.state();
+                // Read under the lock: a change that is not observed yet waits for it.
+                state.sync(&intake.is_down(), now);
                 (state.take_due(now), state.next_due(now))
             };
             unsent.extend(due);
+            // It does not wait for the store, as the others do.
+            unsent.sort_by_key(|alert| alert.kind != AlertType::StoreRefusing);
             unsent = self.send(intake, unsent).await;
             let wait = next.map_or(LOOK_EVERY, |at| {
                 at.saturating_duration_since(Instant::now())

@@ -159,7 +159,17 @@ impl Intake {
         Ok(())
     }
 
-    /// Sends an alert once, to each destination that wants it, while the store takes nothing.
+    /// Whether each configured destination is down.
+    pub(crate) fn is_down(&self) -> BTreeMap<String, bool> {
+        let rules = self.rules();
+        let handles = rules.destinations.iter().map(|(handle, _)| handle);
+        handles
+            .map(|handle| (handle.name().to_owned(), handle.state().is_down()))
+            .collect()
+    }
+
+    /// Sends an alert once, to each destination that wants it and is not paused, while the store
+    /// takes nothing.
     pub(crate) async fn send_past_the_store(&self, message: Message) {
         let mut sending = JoinSet::new();
         for handle in self.rules().wanting(&message) {
@@ -170,6 +180,9 @@ impl Intake {
             else {
                 continue;
             };
+            if handle.state().is_paused() {
+                continue;
+            }
             let delivery = Delivery::unstored(handle.name(), message.clone());
             sending.spawn(async move {
                 drop(timeout(longest, destination.send(&delivery)).await);

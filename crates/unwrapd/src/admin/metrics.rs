@@ -1,12 +1,14 @@
 //! `/metrics`: one scrape of Prometheus.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::bounds::Bounds;
@@ -41,12 +43,13 @@ async fn scrape(State(admin): State<Admin>) -> Result<Response, Refusal> {
             "this gateway counts no metrics",
         ));
     };
-    let stored = async {
-        let counts = admin.counts.get(admin.store.destination_counts()).await?;
-        Ok::<_, StoreError>((counts, admin.store.usage().await?))
-    };
-    let stored = timeout(STORE_TIME, stored).await.ok().and_then(Result::ok);
-    let snapshot = snapshot(&admin, stored);
+    // In tasks of their own: a count that a scrape does not wait for is there for the next one.
+    let (store, shared) = (Arc::clone(&admin.store), Arc::clone(&admin.counts));
+    let counts = tokio::spawn(async move { shared.get(store.destination_counts()).await });
+    let store = Arc::clone(&admin.store);
+    let usage = tokio::spawn(async move { store.usage().await });
+    let (counts, usage) = tokio::join!(in_time(counts), in_time(usage));
+    let snapshot = snapshot(&admin, counts, usage);
     let text = metrics.encode(&snapshot, &ProcessUsage::read());
     let headers = [
         (CONTENT_TYPE, metrics::CONTENT_TYPE),
@@ -55,7 +58,15 @@ async fn scrape(State(admin): State<Admin>) -> Result<Response, Refusal> {
     Ok((headers, text).into_response())
 }
 
-fn snapshot(admin: &Admin, stored: Option<(Vec<DestinationCounts>, StoreUsage)>) -> Snapshot {
+async fn in_time<T>(asked: JoinHandle<Result<T, StoreError>>) -> Option<T> {
+    timeout(STORE_TIME, asked).await.ok()?.ok()?.ok()
+}
+
+fn snapshot(
+    admin: &Admin,
+    counts: Option<Vec<DestinationCounts>>,
+    usage: Option<StoreUsage>,
+) -> Snapshot {
     let mut destinations: BTreeMap<String, DestinationSnapshot> = BTreeMap::new();
     for handle in admin.registry.all() {
         let is_configured = handle.configured().is_some();
@@ -64,12 +75,11 @@ fn snapshot(admin: &Admin, stored: Option<(Vec<DestinationCounts>, StoreUsage)>)
             let destination = DestinationSnapshot {
                 is_up: is_configured.then(|| !state.is_down()),
                 is_paused: state.is_paused(),
-                stored: stored.as_ref().map(|_| DestinationCounts::default()),
+                stored: counts.as_ref().map(|_| DestinationCounts::default()),
             };
             destinations.insert(handle.name().to_owned(), destination);
         }
     }
-    let (counts, usage) = stored.unzip();
     for counts in counts.into_iter().flatten() {
         let destination = destinations.entry(counts.destination.clone());
         destination.or_default().stored = Some(counts);

@@ -9,8 +9,8 @@ use crate::message::{Message, Origin};
 
 /// Name of the endpoint of all alerts.
 const ENDPOINT: &str = "unwrapd";
-/// An alert about one subject has the same `webhook-id` for this long, in seconds, so that of
-/// several gateways and after a restart only the first is stored.
+/// Every gateway of a fleet finds that an endpoint fails or is silent. Such an alert has the same
+/// `webhook-id` for this long, in seconds, so that only the first is stored.
 const SAME_FOR_SECONDS: i64 = 3_600;
 /// Number of bytes of the hash in an id.
 const ID_BYTES: usize = 8;
@@ -75,7 +75,13 @@ impl Alert {
     pub(super) fn message(&self, clock: &Clock) -> Message {
         let now = clock.stamp();
         let event_type = self.kind.as_str();
-        let hash = self.hash(now.as_second().div_euclid(SAME_FOR_SECONDS));
+        // Only the gateway that found one of the other conditions tells it, each time it changes.
+        let hash = self.hash(match self.kind {
+            AlertType::EndpointFailing | AlertType::EndpointSilent => {
+                now.as_second().div_euclid(SAME_FOR_SECONDS)
+            }
+            _ => self.since.as_millisecond(),
+        });
         let payload = json!({
             "id": format!("evt_unwrapd_{hash}"),
             "object": "event",
@@ -100,9 +106,9 @@ impl Alert {
         }
     }
 
-    fn hash(&self, hour: i64) -> String {
+    fn hash(&self, time: i64) -> String {
         let mut hash = Sha256::new();
-        for part in [self.kind.as_str(), &self.subject, &hour.to_string()] {
+        for part in [self.kind.as_str(), &self.subject, &time.to_string()] {
             // With its length, so that no two lists of parts look alike.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_differs_by_type_subject_and_hour() {
+    fn an_id_differs_by_type_subject_and_time() {
         let alert = |kind, subject: &str| Alert {
             kind,
             subject: subject.into(),

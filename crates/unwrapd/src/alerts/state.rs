@@ -33,8 +33,9 @@ pub(super) struct State {
     destinations: BTreeMap<String, Destination>,
     endpoints: BTreeMap<String, Endpoint>,
     store: Switch,
-    /// Number of causes for which the store refuses.
-    store_causes: usize,
+    /// Number of causes for which the store refuses. The end of one may be reported before its
+    /// begin, so it may be negative for a moment.
+    store_causes: i64,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +72,10 @@ impl State {
     pub(super) fn cares_about(event: &PipelineEvent) -> bool {
         match event {
             PipelineEvent::AttemptEnded { next, .. } => *next == Next::Dead,
-            PipelineEvent::Refused { status, .. } => matches!(status, 400 | 401),
+            // A request that broke off is no failed verification.
+            PipelineEvent::Refused { status, code, .. } => {
+                matches!(status, 400 | 401) && *code != "incomplete"
+            }
             PipelineEvent::Verified { .. }
             | PipelineEvent::Expired { .. }
             | PipelineEvent::CircuitChanged { .. }
@@ -115,11 +119,11 @@ impl State {
             } => self.died(event_type, destination, EXPIRED, now),
             PipelineEvent::StoreRefusing { reason } => {
                 self.store_causes += 1;
-                self.store.set(true, Some(reason), now)
+                self.store_causes > 0 && self.store.set(true, Some(reason), now)
             }
             PipelineEvent::StoreRecovered { reason } => {
-                self.store_causes = self.store_causes.saturating_sub(1);
-                self.store_causes == 0 && self.store.set(false, Some(reason), now)
+                self.store_causes -= 1;
+                self.store_causes <= 0 && self.store.set(false, Some(reason), now)
             }
             PipelineEvent::Refused {
                 endpoint: Some(endpoint),
@@ -134,8 +138,8 @@ impl State {
             PipelineEvent::Verified { endpoint, .. } => {
                 let endpoint = self.endpoint(endpoint);
                 endpoint.failures_in_a_row = 0;
-                endpoint.failing.set(false, None, now);
-                endpoint.silent.set(false, None, now);
+                endpoint.failing.end_untold();
+                endpoint.silent.end_untold();
                 if let Some(silence) = &mut endpoint.silence {
                     silence.last = now;
                 }
@@ -170,9 +174,24 @@ impl State {
                     .as_ref()
                     .map_or(now, |silence| silence.last),
             });
+            if endpoint.silence.is_none() {
+                endpoint.silent.end_untold();
+            }
         }
         for (name, after) in after {
             self.endpoint(&name).silence = Some(Silence { after, last: now });
+        }
+    }
+
+    /// Compares with the destinations as they are: a reload replaces one that is down without an
+    /// event, and events of two lanes may come in another order than their changes.
+    pub(super) fn sync(&mut self, is_down: &BTreeMap<String, bool>, now: Now) {
+        self.destinations
+            .retain(|name, _| is_down.contains_key(name));
+        for (name, destination) in &mut self.destinations {
+            if is_down.get(name) == Some(&false) {
+                destination.down.set(false, None, now);
+            }
         }
     }
 
@@ -379,6 +398,22 @@ mod tests {
         finder.observe(&found_elsewhere(CircuitChange::Closes), now);
         assert_eq!(types(&prober.take_due(now)), [AlertType::DestinationUp]);
         assert_eq!(finder.take_due(now), []);
+    }
+
+    #[test]
+    fn a_destination_that_a_reload_replaced_is_told_up_and_a_removed_one_is_not() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        let now = time.advance(MINUTE);
+        state.observe(&circuit(CircuitChange::Opens), now);
+        assert_eq!(types(&state.take_due(now)), [AlertType::DestinationDown]);
+        state.sync(&[("app".into(), true)].into(), now);
+        assert_eq!(state.take_due(now), []);
+        state.sync(&[("app".into(), false)].into(), now);
+        assert_eq!(types(&state.take_due(now)), [AlertType::DestinationUp]);
+        let now = time.advance(TELL_EVERY);
+        state.observe(&circuit(CircuitChange::Opens), now);
+        state.sync(&BTreeMap::new(), now);
+        assert_eq!(state.take_due(now), []);
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl Switch {
         self.was_told_bad = is_bad;
     }
 
+    /// Ends a condition whose end is never told.
+    pub(super) fn end_untold(&mut self) {
+        self.is_bad = false;
+        self.was_told_bad = false;
+    }
+
     /// The change to tell now.
     pub(super) fn take_due(&mut self, now: Now) -> Option<Told> {
         if self.due_at(now)? > now.monotonic {

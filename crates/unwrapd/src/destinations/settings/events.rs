@@ -57,7 +57,10 @@ fn patterns(
         let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
             .map_err(|error| Mistake::new(text.span(), error.to_string()));
         let pattern = mistakes.keep(pattern);
-        let is_of_alerts = text.get_ref().starts_with(ALERT_PREFIX);
+        let is_of_alerts = text
+            .get_ref()
+            .trim_start_matches('!')
+            .starts_with(ALERT_PREFIX);
         if !is_of_alerts && pattern.is_some_and(|pattern| pattern.known().next().is_none()) {
             // OpenAI may have added one that we do not know: no reason to refuse.
             let text = text.get_ref();
