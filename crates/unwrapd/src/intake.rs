@@ -110,7 +110,7 @@ impl Intake {
         }
     }
 
-    /// What each endpoint has received lately, by name.
+    /// Latest webhooks of each endpoint, by name.
     #[must_use]
     pub(crate) fn endpoint_records(&self) -> BTreeMap<String, EndpointRecord> {
         let rules = self.rules();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub enum When {
     /// Then.
     At(Timestamp),
-    /// So long before now.
+    /// Age: this long before now.
     Ago(SignedDuration),
 }
 

@@ -1,4 +1,4 @@
-//! What the commands of operators need of a database.
+//! The statements that each database supplies for the commands of operators.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;

@@ -1,4 +1,4 @@
-//! What an error of SQLite means for the store, with the remedy.
+//! Meaning of each error of SQLite for the store, with the remedy.
 
 use rusqlite::{ErrorCode, ffi};
 

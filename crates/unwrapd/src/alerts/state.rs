@@ -27,7 +27,7 @@ pub(super) struct Now {
     pub(super) monotonic: Instant,
 }
 
-/// What is known of each subject. It grows with the configuration, not with traffic.
+/// State of each subject. It grows with the configuration, not with traffic.
 #[derive(Debug, Default)]
 pub(super) struct State {
     destinations: BTreeMap<String, Destination>,

@@ -43,10 +43,12 @@ fn has_address(
     match configured {
         Some(configured) if configured == address => Ok(()),
         Some(configured) => Err(format!(
-            "the service manager listens on {address}, and `{key}` of [server] is {configured}: write the same address in both (systemd: ListenStream= of the socket unit)"
+            "the service manager listens on {address}, and `{key}` of [server] is {configured}: \
+             write the same address in both (systemd: ListenStream= of the socket unit)"
         )),
         None => Err(format!(
-            "the service manager listens on {address}, and [server] has no `{key}`: add `{key} = \"{address}\"`, or disable that socket"
+            "the service manager listens on {address}, and [server] has no `{key}`: add `{key} = \
+             \"{address}\"`, or disable that socket"
         )),
     }
 }
@@ -95,7 +97,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = \
+             :{port}'` names it), or set another port"
         ),
         ErrorKind::PermissionDenied => format!(
             "this user may not open port {port}: set one of 1024 or more and forward to it, or \

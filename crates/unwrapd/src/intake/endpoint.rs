@@ -54,7 +54,7 @@ pub(crate) struct Arrival {
     pub(crate) secret: Option<u32>,
 }
 
-/// What an endpoint has received lately.
+/// Record of the latest webhooks of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointRecord {
     /// Arrival of the latest verified webhook.
@@ -129,7 +129,7 @@ impl Endpoint {
         latest.received_at = latest.received_at.max(Some(received_at));
     }
 
-    /// What it has received lately.
+    /// Record of its latest webhooks.
     pub(crate) fn read_record(&self) -> EndpointRecord {
         let latest = self.latest();
         let secrets = self.secrets.iter().map(|secret| {

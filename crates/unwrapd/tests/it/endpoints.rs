@@ -1,4 +1,4 @@
-//! What an endpoint has received lately, as operators see it.
+//! The latest webhooks of an endpoint, as operators see them.
 
 use jiff::Timestamp;
 use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};

@@ -81,7 +81,8 @@ impl ServiceManager {
             let mut health = liveness.check().await;
             if health == Health::Silent {
                 tracing::error!(
-                    "the store does not answer, not even with an error: the service manager is not told that the gateway is alive, and may restart it"
+                    "the store does not answer, not even with an error: the service manager is not \
+                     told that the gateway is alive, and may restart it"
                 );
             }
             while health == Health::Silent {

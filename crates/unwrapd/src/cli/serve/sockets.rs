@@ -52,7 +52,8 @@ fn names(text: Option<&str>, sockets: usize) -> Result<Vec<Name>, String> {
     };
     if names.len() != sockets {
         return Err(format!(
-            "the service manager passed {sockets} sockets with {} names: pass one for the public port, and at most one for the admin port",
+            "the service manager passed {sockets} sockets with {} names: pass one for the public \
+             port, and at most one for the admin port",
             names.len()
         ));
     }
@@ -63,13 +64,15 @@ fn names(text: Option<&str>, sockets: usize) -> Result<Vec<Name>, String> {
             "admin" => Name::Admin,
             _ => {
                 return Err(format!(
-                    "the service manager passed a socket with the name {name:?}: name it `public` or `admin` (systemd: FileDescriptorName= of the socket unit)"
+                    "the service manager passed a socket with the name {name:?}: name it `public` \
+                     or `admin` (systemd: FileDescriptorName= of the socket unit)"
                 ));
             }
         };
         if found.contains(&port) {
             return Err(format!(
-                "the service manager passed several sockets with the name `{name}`: a port has one address (systemd: one ListenStream= in each socket unit)"
+                "the service manager passed several sockets with the name `{name}`: a port has one \
+                 address (systemd: one ListenStream= in each socket unit)"
             ));
         }
         found.push(port);
@@ -82,7 +85,8 @@ fn is_listening(socket: &TcpListener) -> Result<(), String> {
     #[cfg(target_os = "linux")]
     if !rustix::net::sockopt::socket_acceptconn(socket).is_ok_and(|is_so| is_so) {
         return Err(
-            "the service manager passed a connection in place of a listening socket: set Accept=no in the socket unit"
+            "the service manager passed a connection in place of a listening socket: set Accept=no \
+             in the socket unit"
                 .into(),
         );
     }
