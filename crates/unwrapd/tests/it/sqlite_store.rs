@@ -1,6 +1,8 @@
 //! Promises of the SQLite store beyond the suite that every store passes.
 
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +39,31 @@ fn a_second_process_is_refused() {
     let second = open(&place.0.path().join("store.db"));
     let error = second.unwrap_err().to_string();
     assert!(error.contains("another unwrapd is running"), "{error}");
+}
+
+/// A child process has copies of all descriptors from its fork to its exec.
+#[tokio::test]
+async fn a_closed_store_can_be_opened_at_once_while_other_programs_are_started() {
+    let place = SqlitePlace::new();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let starters: Vec<_> = (0..4)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            })
+        })
+        .collect();
+    for _ in 0..100 {
+        let store = place.open();
+        store.close().await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for starter in starters {
+        starter.join().unwrap();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Opens and locks files of the store, so that no second gateway uses them.
 
 use std::fs::{File, Metadata, TryLockError};
+use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -15,14 +16,14 @@ const DATABASE_MODE: u32 = 0o600;
 #[derive(Debug)]
 pub(crate) struct Lock {
     known: Known,
-    _file: File,
+    _file: HeldFile,
 }
 
 impl Lock {
     /// Locks the file, and creates it if it does not exist.
     pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
-        let file = open_or_create(path)?;
-        try_lock(path, &file)?;
+        let file = HeldFile(open_or_create(path)?);
+        file.lock(path)?;
         Ok(Self {
             known: Known::new(path, &metadata(path, &file)?),
             _file: file,
@@ -61,12 +62,35 @@ pub(crate) fn metadata(path: &Path, file: &File) -> Result<Metadata, StoreError>
         .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
 }
 
-pub(crate) fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(error)) => {
-            Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
+/// An open file that can be locked. The lock is released explicitly: closing the file is not enough
+/// while a child process that has just been forked holds a copy of its descriptor.
+#[derive(Debug)]
+pub(crate) struct HeldFile(pub(crate) File);
+
+impl HeldFile {
+    /// Locks the file. Returns [`StoreError::InUse`] if another process has the lock.
+    pub(crate) fn lock(&self, path: &Path) -> Result<(), StoreError> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(error)) => {
+                Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
+            }
         }
+    }
+}
+
+impl Deref for HeldFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        // If the file is not locked, this has no effect. If it fails, the lock ends with the file.
+        let _ = self.0.unlock();
     }
 }

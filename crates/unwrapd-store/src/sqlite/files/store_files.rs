@@ -15,7 +15,7 @@ use crate::paths::{resolve, with_suffix};
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::filesystem;
 use crate::sqlite::files::known_file::{Damage, Known, Loss, Trouble, check_one_name};
-use crate::sqlite::files::lock_file::{self, Lock};
+use crate::sqlite::files::lock_file::{self, HeldFile, Lock};
 use crate::sqlite::files::log_file::LogFile;
 use crate::sqlite::marks::APPLICATION_ID;
 
@@ -39,7 +39,7 @@ pub(crate) struct StoreFiles {
     log: Option<(LogFile, Index)>,
     /// Stays open until the connections are closed: closing it would end SQLite's locks on the same
     /// file.
-    file: File,
+    file: HeldFile,
 }
 
 /// The index of the log. SQLite maps it into memory, and a read beyond the end of the file kills
@@ -117,9 +117,9 @@ impl StoreFiles {
         // The lock comes first. Opening and closing a database that another store of this process
         // has open would end the locks of that store.
         let lock = Lock::take(&with_suffix(&path, ".lock"))?;
-        let file = lock_file::open_or_create(&path)?;
+        let file = HeldFile(lock_file::open_or_create(&path)?);
         #[cfg(target_os = "linux")]
-        lock_file::try_lock(&path, &file)?;
+        file.lock(&path)?;
         let metadata = lock_file::metadata(&path, &file)?;
         if !metadata.is_file() {
             return Err(StoreError::Unusable(format!(
