@@ -21,7 +21,7 @@ impl LoadedConfig {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(config));
     }
 
-    fn get(&self) -> Option<Arc<ConfigView>> {
+    pub(super) fn get(&self) -> Option<Arc<ConfigView>> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)

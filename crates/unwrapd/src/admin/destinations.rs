@@ -67,6 +67,11 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
+    Ok(answer(&all(&admin).await?))
+}
+
+/// All destinations: the configured ones, and others with deliveries or a pause in the store.
+pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
     let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
         .counts
@@ -98,7 +103,7 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
             &DestinationCounts::default(),
         ));
     }
-    Ok(answer(&DestinationList { destinations }))
+    Ok(DestinationList { destinations })
 }
 
 fn view(
@@ -139,23 +144,27 @@ fn configured(target: &Configured, destination_state: &DestinationState) -> Conf
 }
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    switch(admin, name, true).await
+    Ok(answer(&switch(admin, name, true).await?))
 }
 
 async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    switch(admin, name, false).await
+    Ok(answer(&switch(admin, name, false).await?))
 }
 
 /// Pauses or resumes a destination. The change is durable before the answer.
-async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response, Refusal> {
+pub(super) async fn switch(
+    admin: Admin,
+    name: String,
+    is_paused: bool,
+) -> Result<PauseResult, Refusal> {
     // A pause outlives its destination, and must be removable without it.
     if is_paused || !is_paused_in(&admin, &name).await? {
         target(&admin, &name)?;
     }
-    let done = answer(&PauseResult {
+    let done = PauseResult {
         name: name.clone(),
         paused: is_paused,
-    });
+    };
     // A task of its own makes the change: once durable, it must take effect even if the operator
     // disconnects.
     let switched = tokio::spawn(async move {
@@ -193,18 +202,26 @@ fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
         })
 }
 
-/// Sends one sample to the destination, whatever its state, and stores nothing.
 async fn test(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let target = target(&admin, &name)?;
     let wanted = if body.is_empty() {
         TestRequest::default()
     } else {
         serde_json::from_slice(&body).map_err(Refusal::bad)?
     };
+    Ok(answer(&send_sample(&admin, name, wanted).await?))
+}
+
+/// Sends one sample to the destination, whatever its state, and stores nothing.
+pub(super) async fn send_sample(
+    admin: &Admin,
+    name: String,
+    wanted: TestRequest,
+) -> Result<TestResult, Refusal> {
+    let target = target(admin, &name)?;
     let event_type = match wanted.event_type {
         None => EventType::ResponseCompleted,
         Some(text) => text.parse().map_err(|_| {
@@ -226,13 +243,13 @@ async fn test(
         Outcome::Failed { .. } => TestOutcome::Failed,
         Outcome::Refused { .. } => TestOutcome::Refused,
     };
-    Ok(answer(&TestResult {
+    Ok(TestResult {
         outcome: result,
         answer: outcome.answer().to_owned(),
         took_ms: milliseconds(begun_at.elapsed()),
         webhook_id: delivery.message.webhook_id,
         event_type: event_type.as_str().to_owned(),
-    }))
+    })
 }
 
 fn sample(destination: String, event_type: EventType, now: Timestamp) -> Delivery {

@@ -24,10 +24,15 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(State(admin): State<Admin>) -> Response {
+    answer(&all(&admin))
+}
+
+/// All endpoints.
+pub(super) fn all(admin: &Admin) -> EndpointList {
     let records = admin.intake.endpoint_records().into_iter();
-    answer(&EndpointList {
+    EndpointList {
         endpoints: records.map(|(name, record)| view(name, record)).collect(),
-    })
+    }
 }
 
 fn view(name: String, record: EndpointRecord) -> EndpointView {

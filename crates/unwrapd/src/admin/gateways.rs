@@ -20,12 +20,17 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(State(admin): State<Admin>) -> Response {
+    answer(&all(&admin))
+}
+
+/// All gateways on the store.
+pub(super) fn all(admin: &Admin) -> GatewayList {
     let members = crate::store::gateways(&*admin.store);
     let mut ours = members.iter().filter(|member| member.is_ours);
-    answer(&GatewayList {
+    GatewayList {
         is_current: ours.all(|member| member.silent_for < FRESH),
         gateways: views(&members),
-    })
+    }
 }
 
 pub(super) fn views(members: &[FleetGateway]) -> Vec<GatewayView> {

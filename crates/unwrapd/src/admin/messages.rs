@@ -195,12 +195,21 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
 }
 
 async fn show(
-    State(Stored { store, .. }): State<Stored>,
+    State(stored): State<Stored>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let with_payload = payload::is_wanted(query.as_deref())?;
-    let messages = store.get_message(&id, true).await?;
+    Ok(answer(&details(&stored, &id, with_payload).await?))
+}
+
+/// The messages with this webhook id, event id or resource.
+pub(super) async fn details(
+    stored: &Stored,
+    id: &str,
+    with_payload: bool,
+) -> Result<MessageDetails, Refusal> {
+    let messages = stored.store.get_message(id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
@@ -209,7 +218,7 @@ async fn show(
     }
     let messages = messages.into_iter();
     let messages = messages.map(|kept| shown(kept, with_payload)).collect();
-    Ok(answer(&MessageDetails { messages }))
+    Ok(MessageDetails { messages })
 }
 
 fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {

@@ -131,18 +131,27 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
             }
         }
     }
+    Ok(answer(&page(&admin, after, limit).await?))
+}
+
+/// A page of the requests in the quarantine.
+pub(super) async fn page(
+    admin: &Admin,
+    after: i64,
+    limit: usize,
+) -> Result<QuarantinePage, Refusal> {
     let quarantined_requests = admin.store.list_quarantined(after, limit).await?;
     let next = quarantined_requests
         .last()
         .filter(|_| quarantined_requests.len() == limit)
         .map(|quarantined| quarantined.id);
-    Ok(answer(&QuarantinePage {
+    Ok(QuarantinePage {
         requests: quarantined_requests
             .into_iter()
             .map(QuarantinedView::from)
             .collect(),
         next,
-    }))
+    })
 }
 
 async fn show(
@@ -151,6 +160,15 @@ async fn show(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let with_payload = payload::is_wanted(query.as_deref())?;
+    Ok(answer(&one(&admin, id, with_payload).await?))
+}
+
+/// The request with this number.
+pub(super) async fn one(
+    admin: &Admin,
+    id: i64,
+    with_payload: bool,
+) -> Result<QuarantinedDetail, Refusal> {
     let found = admin
         .store
         .read_quarantined(id.saturating_sub(1), 1)
@@ -161,7 +179,7 @@ async fn show(
             "no request with this number is in the quarantine",
         ));
     };
-    Ok(answer(&whole(quarantined, with_payload)))
+    Ok(whole(quarantined, with_payload))
 }
 
 fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {

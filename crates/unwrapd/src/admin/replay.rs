@@ -38,28 +38,28 @@ pub(super) async fn replay_dead(
 }
 
 async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, Refusal> {
-    check(&asked.filter)?;
-    if let Some(to) = &asked.to
-        && !stored.registry.is_configured(to)
-    {
-        return Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "`to` names no destination of the configuration",
-        ));
-    }
-    let replay = Replay {
-        filter: asked.filter,
-        to: asked.to,
-    };
-    if asked.dry_run {
-        let plan = stored.store.plan(&replay, stored.clock.now()).await?;
-        let names = plan.destinations.keys();
-        let unconfigured = names.filter(|name| !stored.registry.is_configured(name));
-        return Ok(answer(&ReplayPlan {
-            unconfigured: unconfigured.cloned().collect(),
-            plan,
-        }));
-    }
+    Ok(if asked.dry_run {
+        answer(&plan(stored, asked).await?)
+    } else {
+        answer(&run(stored, asked).await?)
+    })
+}
+
+/// Counts what a replay would do.
+pub(super) async fn plan(stored: &Stored, asked: ReplayRequest) -> Result<ReplayPlan, Refusal> {
+    let replay = checked(stored, asked.filter, asked.to)?;
+    let plan = stored.store.plan(&replay, stored.clock.now()).await?;
+    let names = plan.destinations.keys();
+    let unconfigured = names.filter(|name| !stored.registry.is_configured(name));
+    Ok(ReplayPlan {
+        unconfigured: unconfigured.cloned().collect(),
+        plan,
+    })
+}
+
+/// Takes the steps of a replay, for as long as a request may take.
+pub(super) async fn run(stored: &Stored, asked: ReplayRequest) -> Result<ReplayProgress, Refusal> {
+    let replay = checked(stored, asked.filter, asked.to)?;
     let token = asked.token.ok_or_else(|| {
         Refusal::bad("a replay needs a `token`: the same token replays only once")
     })?;
@@ -69,10 +69,22 @@ async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, 
         as_of: asked.as_of,
         limit: STEP,
     };
-    Ok(answer(&finish(stored, run).await?))
+    finish(stored, run).await
 }
 
-/// Takes the steps of a replay, for as long as a request may take.
+fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay, Refusal> {
+    check(&filter)?;
+    if let Some(to) = &to
+        && !stored.registry.is_configured(to)
+    {
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "`to` names no destination of the configuration",
+        ));
+    }
+    Ok(Replay { filter, to })
+}
+
 async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refusal> {
     let until = Instant::now() + RUN_MAX;
     let mut before = None;

@@ -51,13 +51,18 @@ pub(super) fn routes() -> Vec<Route> {
 
 async fn show(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
     let range = read_query(query.as_deref(), admin.clock.now())?;
+    Ok(answer(&within(&admin, range).await?))
+}
+
+/// The counts within a time.
+pub(super) async fn within(admin: &Admin, range: TrafficRange) -> Result<TrafficReport, Refusal> {
     let sums = admin.store.traffic(range, SUMS_MAX + 1).await?;
     if sums.len() > SUMS_MAX {
         return Err(Refusal::bad(format!(
             "the answer would have more than {SUMS_MAX} counts; choose a longer `step` or a shorter time"
         )));
     }
-    Ok(answer(&report(range, sums)))
+    Ok(report(range, sums))
 }
 
 fn read_query(query: Option<&str>, now: Timestamp) -> Result<TrafficRange, Refusal> {
