@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::admin::{Admin, LoadedConfig, Readiness};
+use crate::admin::{Access, Admin, LoadedConfig, Readiness};
 use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
 use crate::destinations::Registry;
 use crate::intake::{Endpoint, Intake, Rules};
@@ -254,7 +254,11 @@ impl Gateway {
                 shutdown.clone(),
             )),
             refusals: Arc::clone(refusals),
-            token: self.config.admin_token.clone(),
+            access: Arc::new(Access::new(
+                self.config.admin_tokens.clone(),
+                self.config.server.admin_tls.is_some(),
+            )),
+            base_path: Arc::clone(&self.config.admin_base_path),
         });
         self.tasks.spawn(listen::serve(
             admin_port,

@@ -10,6 +10,7 @@ use openai_webhooks::PayloadProblem;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::operation::{Operation, Parameter};
+use super::tokens::Rights;
 use super::{Admin, Route, payload, replay};
 use crate::api::{
     DeadLetter, DeadPage, DropDeadRequest, DropDeadResult, MessageDetail, MessageDetails,
@@ -69,7 +70,7 @@ const PARAMETERS: &[Parameter] = &[
 /// The parameter of one message.
 const PAYLOAD: &[Parameter] = &[Parameter::flag(
     "payload",
-    "whether the answer has the payload",
+    "whether the answer has the payload; 403 if the token may not see it",
 )];
 
 pub(super) fn routes() -> Vec<Route> {
@@ -142,11 +143,14 @@ fn replays(id: &'static str, summary: &'static str) -> Operation {
 async fn find(
     State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(
-        &store.list_messages(&filter, clock.now(), page).await?,
-    ))
+    let mut page = store.list_messages(&filter, clock.now(), page).await?;
+    for message in &mut page.messages {
+        payload::withhold(message, rights);
+    }
+    Ok(answer(&page))
 }
 
 async fn find_dead(
@@ -198,16 +202,18 @@ async fn show(
     State(stored): State<Stored>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
-    let with_payload = payload::is_wanted(query.as_deref())?;
-    Ok(answer(&details(&stored, &id, with_payload).await?))
+    let with_payload = payload::is_wanted(query.as_deref(), rights)?;
+    Ok(answer(&details(&stored, &id, with_payload, rights).await?))
 }
 
-/// The messages with this webhook id, event id or resource.
+/// The messages with this webhook id, event id or resource, as far as the client may see them.
 pub(super) async fn details(
     stored: &Stored,
     id: &str,
     with_payload: bool,
+    rights: Rights,
 ) -> Result<MessageDetails, Refusal> {
     let messages = stored.store.get_message(id, true).await?;
     if messages.is_empty() {
@@ -217,14 +223,16 @@ pub(super) async fn details(
         ));
     }
     let messages = messages.into_iter();
-    let messages = messages.map(|kept| shown(kept, with_payload)).collect();
+    let messages = messages.map(|kept| shown(kept, with_payload, rights));
+    let messages = messages.collect();
     Ok(MessageDetails { messages })
 }
 
-fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
-    let bytes = kept.payload.take();
-    let oddity = bytes.as_deref().and_then(PayloadProblem::find);
+fn shown(mut kept: MessageView, with_payload: bool, rights: Rights) -> MessageDetail {
+    let oddity = kept.payload.as_deref().and_then(PayloadProblem::find);
     let oddity = oddity.map(|problem| problem.to_string());
+    payload::withhold(&mut kept, rights);
+    let bytes = kept.payload.take();
     let (payload, payload_base64) = payload::text_or_base64(bytes.filter(|_| with_payload));
     MessageDetail {
         message: kept,

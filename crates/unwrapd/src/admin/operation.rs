@@ -22,8 +22,9 @@ use super::Route;
 use super::json::{JSON, PROBLEM_JSON, retries_later};
 use crate::api::Problem;
 
-/// Name of the security scheme in the document.
+/// Names of the security schemes in the document.
 pub(super) const TOKEN: &str = "token";
+pub(super) const SESSION: &str = "session";
 
 /// The description of a route: its parameters, its request and its answers.
 pub(super) struct Operation {
@@ -304,8 +305,8 @@ impl Operation {
         if !route.is_open() {
             // Without `admin_token` in the configuration none is needed.
             let optional = SecurityRequirement::default();
-            let token = SecurityRequirement::new(TOKEN, [""; 0]);
-            builder = builder.securities(Some([token, optional]));
+            let by = |scheme| SecurityRequirement::new(scheme, [""; 0]);
+            builder = builder.securities(Some([by(TOKEN), by(SESSION), optional]));
         }
         builder.build()
     }
@@ -374,7 +375,10 @@ impl Operation {
         if !route.is_open() {
             all.extend([
                 (StatusCode::UNAUTHORIZED, "no token, or a wrong one"),
-                (StatusCode::FORBIDDEN, "from a web page, or by a host name"),
+                (
+                    StatusCode::FORBIDDEN,
+                    "from a web page, by a host name, or with a token that may not do this",
+                ),
                 (
                     StatusCode::TOO_MANY_REQUESTS,
                     "too many wrong tokens wait for their answer",

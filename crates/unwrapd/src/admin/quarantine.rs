@@ -9,6 +9,7 @@ use axum::response::Response;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::operation::{Operation, Parameter};
+use super::tokens::Rights;
 use super::{Admin, Route, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
@@ -31,7 +32,7 @@ const PAGE: &[Parameter] = &[
 /// The parameter of one request.
 const PAYLOAD: &[Parameter] = &[Parameter::flag(
     "payload",
-    "whether the answer has the body",
+    "whether the answer has the body; 403 if the token may not see it",
 )];
 
 pub(super) fn routes() -> Vec<Route> {
@@ -158,16 +159,18 @@ async fn show(
     State(admin): State<Admin>,
     Path(id): Path<i64>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
-    let with_payload = payload::is_wanted(query.as_deref())?;
-    Ok(answer(&one(&admin, id, with_payload).await?))
+    let with_payload = payload::is_wanted(query.as_deref(), rights)?;
+    Ok(answer(&one(&admin, id, with_payload, rights).await?))
 }
 
-/// The request with this number.
+/// The request with this number, as far as the client may see it.
 pub(super) async fn one(
     admin: &Admin,
     id: i64,
     with_payload: bool,
+    rights: Rights,
 ) -> Result<QuarantinedDetail, Refusal> {
     let found = admin
         .store
@@ -179,19 +182,20 @@ pub(super) async fn one(
             "no request with this number is in the quarantine",
         ));
     };
-    Ok(whole(quarantined, with_payload))
+    Ok(whole(quarantined, with_payload, rights))
 }
 
-fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
+fn whole(quarantined: QuarantinedRequest, with_payload: bool, rights: Rights) -> QuarantinedDetail {
     let has_body = quarantined.body.is_some();
-    let body = quarantined.body.filter(|_| with_payload);
+    let is_shown = with_payload && rights.may_see_payloads;
+    let body = quarantined.body.filter(|_| is_shown);
     let (payload, payload_base64) = payload::text_or_base64(body);
     QuarantinedDetail {
         id: quarantined.id,
         endpoint: quarantined.endpoint,
         received_at: quarantined.received_at,
         reason: quarantined.reason,
-        headers: quarantined.headers,
+        headers: rights.may_see_payloads.then_some(quarantined.headers),
         size: quarantined.size,
         has_body,
         payload,

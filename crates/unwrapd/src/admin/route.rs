@@ -1,4 +1,5 @@
-//! A route of the admin port: its path, its method, its bounds, its description, and who may use it.
+//! A route of the admin port: its path, its method, its bounds, its description, and the right that
+//! it needs.
 
 use std::fmt;
 
@@ -13,15 +14,27 @@ use super::access::{Guard, guard};
 use super::bounds::{Bounded, Bounds, Permits, bounded};
 use super::operation::Operation;
 
-/// A route of the admin port. The port serves only such routes, so that every route has bounds and a
-/// description.
+/// The right that a route needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// None: no token is needed.
+    Nothing,
+    /// The right to read.
+    Read,
+    /// The right to change something.
+    Operate,
+}
+
+/// A route of the admin port. The port serves only such routes, so that every route has bounds, and
+/// each of the API a description.
 pub struct Route {
     path: &'static str,
     method: Method,
     bounds: Bounds,
-    is_open: bool,
+    needs: Needs,
     handler: MethodRouter<Admin>,
-    operation: Operation,
+    /// `None`: the route is for browsers, and not part of the API.
+    operation: Option<Operation>,
 }
 
 impl fmt::Debug for Route {
@@ -42,10 +55,7 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self {
-            is_open: true,
-            ..Self::get(path, bounds, handler, operation)
-        }
+        Self::get(path, bounds, handler, operation).without_token()
     }
 
     /// A route for reading.
@@ -59,7 +69,7 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::GET, bounds, get(handler), operation)
+        Self::new(path, Method::GET, bounds, get(handler), Some(operation))
     }
 
     /// A route for changes.
@@ -73,7 +83,25 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::POST, bounds, post(handler), operation)
+        Self::new(path, Method::POST, bounds, post(handler), Some(operation))
+    }
+
+    /// A page, for browsers.
+    pub(super) fn page<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        Self::new(path, Method::GET, bounds, get(handler), None)
+    }
+
+    /// The target of a form on a page.
+    pub(super) fn form<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        Self::new(path, Method::POST, bounds, post(handler), None)
     }
 
     fn new(
@@ -81,15 +109,28 @@ impl Route {
         method: Method,
         bounds: Bounds,
         handler: MethodRouter<Admin>,
-        operation: Operation,
+        operation: Option<Operation>,
     ) -> Self {
+        let needs = if method == Method::GET {
+            Needs::Read
+        } else {
+            Needs::Operate
+        };
         Self {
             path,
             method,
             bounds,
-            is_open: false,
+            needs,
             handler,
             operation,
+        }
+    }
+
+    /// The same route, for clients without a token too.
+    pub(super) fn without_token(self) -> Self {
+        Self {
+            needs: Needs::Nothing,
+            ..self
         }
     }
 
@@ -111,29 +152,47 @@ impl Route {
         self.bounds
     }
 
+    /// The right that the route needs.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// Whether the route needs no token.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.is_open
+        self.needs == Needs::Nothing
     }
 
-    /// The description.
-    pub(super) fn operation(&self) -> &Operation {
-        &self.operation
+    /// Whether the route is for browsers, and not part of the API.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        self.operation.is_none()
+    }
+
+    /// The description, if the route is part of the API.
+    pub(super) fn operation(&self) -> Option<&Operation> {
+        self.operation.as_ref()
     }
 
     /// Converts the route to a router. A request passes the guard, then the bounds, then the
     /// handler.
-    pub(super) fn served(self, permits: &Permits, who: &Guard) -> Router<Admin> {
+    pub(super) fn served(self, permits: &Permits, admin: &Admin) -> Router<Admin> {
         let bounds = Bounded {
             bounds: self.bounds,
             permits: permits.clone(),
         };
+        // A form of another site must not reach even an open route.
+        let is_guarded = !self.is_open() || self.method == Method::POST;
         let handler = self.handler.layer(from_fn_with_state(bounds, bounded));
-        let handler = if self.is_open {
-            handler
+        let handler = if is_guarded {
+            let state = Guard {
+                admin: admin.clone(),
+                needs: self.needs,
+            };
+            handler.layer(from_fn_with_state(state, guard))
         } else {
-            handler.layer(from_fn_with_state(who.clone(), guard))
+            handler
         };
         Router::new().route(self.path, handler)
     }

@@ -28,7 +28,7 @@ pub(crate) struct QuarantinedView {
     pub(crate) has_body: bool,
 }
 
-/// A request with everything that is stored of it.
+/// A request with everything that is stored of it and that the client may see.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct QuarantinedDetail {
     pub(crate) id: i64,
@@ -36,7 +36,9 @@ pub(crate) struct QuarantinedDetail {
     #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
-    pub(crate) headers: Vec<(String, String)>,
+    /// Its headers. Absent if the token may not see them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) headers: Option<Vec<(String, String)>>,
     pub(crate) size: Option<u64>,
     pub(crate) has_body: bool,
     /// The body, if it was requested and is UTF-8.

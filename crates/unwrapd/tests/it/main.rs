@@ -5,6 +5,7 @@
 
 use unwrapd_testkit as support;
 
+mod access;
 mod admin_port;
 mod alerts;
 mod architecture;
