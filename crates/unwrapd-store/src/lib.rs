@@ -13,6 +13,7 @@ mod check;
 mod copy;
 mod destination_control;
 mod error;
+mod failures;
 pub mod filter;
 mod fleet;
 mod give_up;
@@ -45,6 +46,7 @@ pub use check::Check;
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use destination_control::{DestinationControl, DestinationCounts, LaneCounts, waiting};
 pub use error::StoreError;
+pub use failures::{FAILED_MAX, FailureCause, Failures};
 pub use fleet::{
     Configuration, FRESH, Fleet, FleetChanges, FleetGateway, GatewayIdentity, SharedCircuit,
 };
@@ -65,5 +67,6 @@ pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind, TrafficRange};
 pub use views::{
-    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
+    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView, PAGE_MAX,
+    Page,
 };

@@ -11,8 +11,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
 use unwrapd::store::{
-    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
-    Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
+    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Failures, Lease, MessageCount,
+    MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
     StoreUsage, TrafficCount, TrafficRange,
 };
 use unwrapd::store::{
@@ -54,9 +54,13 @@ impl QuarantineStore for StuckStore {
 
     async fn list_quarantined(
         &self,
-        _: i64,
+        _: Option<i64>,
         _: usize,
     ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        pending().await
+    }
+
+    async fn count_quarantined(&self, _: u64) -> Result<u64, StoreError> {
         pending().await
     }
 
@@ -99,6 +103,15 @@ impl Operations for StuckStore {
         pending().await
     }
 
+    async fn count_messages(
+        &self,
+        _: &Filter,
+        _: Timestamp,
+        _: u64,
+    ) -> Result<MessageCount, StoreError> {
+        pending().await
+    }
+
     async fn get_message(&self, _: &str, _: bool) -> Result<Vec<MessageView>, StoreError> {
         pending().await
     }
@@ -112,6 +125,14 @@ impl Operations for StuckStore {
     }
 
     async fn drop_dead(&self, _: &DropRun, _: Timestamp) -> Result<Dropped, StoreError> {
+        pending().await
+    }
+
+    async fn failures(&self, _: &str) -> Result<Failures, StoreError> {
+        pending().await
+    }
+
+    async fn last_deliveries(&self, _: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError> {
         pending().await
     }
 

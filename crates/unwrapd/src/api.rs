@@ -15,11 +15,11 @@ mod traffic;
 pub(crate) use config::{ConfigSetting, ConfigTable, ConfigView};
 pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
-    PauseResult, TestOutcome, TestRequest, TestResult,
+    LimitsView, PauseResult, TestOutcome, TestRequest, TestResult,
 };
 pub(crate) use endpoints::{EndpointList, EndpointView, SecretView};
 pub(crate) use gateways::{GatewayList, GatewayView};
-pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
+pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails, Sibling};
 pub(crate) use problem::Problem;
 pub(crate) use quarantine::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,

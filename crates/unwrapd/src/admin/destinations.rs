@@ -1,5 +1,7 @@
 //! The routes for the state of each destination, and for changing it.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,16 +18,15 @@ use super::json::{Refusal, answer};
 use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{
-    CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
-    TestRequest, TestResult,
+    DestinationList, DestinationView, PauseResult, TestOutcome, TestRequest, TestResult,
 };
 use crate::delivery::{Delivery, Outcome};
 use crate::destinations::Configured;
-use crate::destinations::state::{Circuit, DestinationState};
 use crate::message::{Message, Origin};
 use crate::observe::refusals::shown;
 use crate::route::nearest_type;
-use crate::store::{DestinationCounts, StoreError};
+use crate::store::{DestinationCounts, Failures, StoreError};
+use view::{configured, view};
 
 /// Reason for 404 in the OpenAPI document.
 const NOT_CONFIGURED: &str = "the destination is not configured here";
@@ -39,6 +40,19 @@ pub(super) fn routes() -> Vec<Route> {
             Operation::json::<DestinationList>(
                 "list_destinations",
                 "Lists the destinations, with their state and their counts.",
+            ),
+        ),
+        Route::get(
+            "/api/v1/destinations/{name}/failures",
+            Bounds::READ_MUCH,
+            show_failures,
+            Operation::json::<Failures>(
+                "list_failures",
+                "Groups the failed deliveries of a destination by the answer of their latest attempt.",
+            )
+            .refuses(
+                StatusCode::NOT_FOUND,
+                "the destination is not configured here, and has no failed delivery",
             ),
         ),
         Route::post(
@@ -106,41 +120,21 @@ pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
     Ok(DestinationList { destinations })
 }
 
-fn view(
-    name: String,
-    configured: Option<ConfiguredView>,
-    paused_since: Option<Timestamp>,
-    standing: &DestinationCounts,
-) -> DestinationView {
-    DestinationView {
-        name,
-        is_configured: configured.is_some(),
-        configured,
-        paused_since,
-        waiting: standing.waiting(),
-        dead: standing.dead,
-    }
+async fn show_failures(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    Ok(answer(&failures(&admin, &name).await?))
 }
 
-fn configured(target: &Configured, destination_state: &DestinationState) -> ConfiguredView {
-    let (state, next_probe_at) = match destination_state.circuit() {
-        Circuit::Closed => (CircuitState::Closed, None),
-        Circuit::Open { probe_at } => (CircuitState::Open, Some(probe_at)),
-        Circuit::HalfOpen => (CircuitState::HalfOpen, None),
-    };
-    let (last_answer, last_answer_at) = destination_state
-        .last_answer()
-        .map(|answer| (answer.text, answer.at))
-        .unzip();
-    ConfiguredView {
-        kind: target.destination.kind().to_owned(),
-        state,
-        next_probe_at,
-        claimed: destination_state.claimed(),
-        delivered: destination_state.delivered(),
-        last_answer,
-        last_answer_at,
+/// The failed deliveries to a destination, by cause. A destination that is not configured may have
+/// some too.
+pub(super) async fn failures(admin: &Admin, name: &str) -> Result<Failures, Refusal> {
+    let failures = admin.store.failures(name).await?;
+    if failures.causes.is_empty() {
+        target(admin, name)?;
     }
+    Ok(failures)
 }
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {

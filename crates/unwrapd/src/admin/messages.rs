@@ -10,18 +10,21 @@ use openai_webhooks::PayloadProblem;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::operation::{Operation, Parameter};
+use super::siblings::Siblings;
 use super::{Admin, Route, payload, replay};
 use crate::api::{
     DeadLetter, DeadPage, DropDeadRequest, DropDeadResult, MessageDetail, MessageDetails,
-    ReplayPlan, ReplayProgress, ReplayRequest,
+    ReplayPlan, ReplayProgress, ReplayRequest, Sibling,
 };
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
-use crate::store::{MessagePage, MessageView, Operations, PAGE_MAX, Page};
+use crate::store::{MessageCount, MessagePage, MessageView, Operations, PAGE_MAX, Page};
 
 /// Default number of messages on a page.
 const PAGE_LENGTH: usize = 50;
+/// Maximum number of messages that are counted. A person reads no further digit.
+const COUNTED_MAX: u64 = 10_000;
 /// Maximum number of values of one kind in a filter. Each id costs a lookup.
 const VALUES_MAX: usize = 1_000;
 
@@ -43,13 +46,13 @@ impl FromRef<Admin> for Stored {
     }
 }
 
-/// The parameters of a list of messages.
+/// The parameters of a list of messages, and of their count, so that one query does for both.
 const PARAMETERS: &[Parameter] = &[
     Parameter::text("type", "pattern of event types, as in `events`").repeated(),
     Parameter::one_of(
         "status",
-        "status of a delivery",
-        &["waiting", "delivered", "dead", "dropped"],
+        "status of a delivery, or `unrouted` for messages that no destination wanted",
+        &["waiting", "delivered", "dead", "dropped", "unrouted"],
     )
     .repeated(),
     Parameter::text("destination", "name of a destination").repeated(),
@@ -57,6 +60,10 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::text("webhook_id", "a webhook id").repeated(),
     Parameter::text("event_id", "an event id").repeated(),
     Parameter::text("resource", "id of what an event is about").repeated(),
+    Parameter::text(
+        "id_part",
+        "part of a webhook id, of an event id or of a resource, of 4 characters or more",
+    ),
     Parameter::text("since", "arrived then or later: a time or an age"),
     Parameter::text("until", "arrived before then: a time or an age"),
     Parameter::within(
@@ -82,6 +89,16 @@ pub(super) fn routes() -> Vec<Route> {
             Operation::json::<MessagePage>(
                 "list_messages",
                 "Lists messages with their deliveries, the newest first.",
+            )
+            .parameters(PARAMETERS),
+        ),
+        Route::get(
+            "/api/v1/messages/count",
+            read,
+            find_count,
+            Operation::json::<MessageCount>(
+                "count_messages",
+                "Counts the messages of a list, up to 10,000. `limit` and `after` have no effect.",
             )
             .parameters(PARAMETERS),
         ),
@@ -140,13 +157,36 @@ fn replays(id: &'static str, summary: &'static str) -> Operation {
 }
 
 async fn find(
-    State(Stored { store, clock, .. }): State<Stored>,
+    State(stored): State<Stored>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(
-        &store.list_messages(&filter, clock.now(), page).await?,
-    ))
+    Ok(answer(&list(&stored, &filter, page).await?))
+}
+
+/// A page of the messages that match the filter.
+pub(super) async fn list(
+    stored: &Stored,
+    filter: &Filter,
+    page: Page,
+) -> Result<MessagePage, Refusal> {
+    let now = stored.clock.now();
+    Ok(stored.store.list_messages(filter, now, page).await?)
+}
+
+async fn find_count(
+    State(stored): State<Stored>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let (filter, _) = read_query(query.as_deref())?;
+    Ok(answer(&count(&stored, &filter).await?))
+}
+
+/// The number of messages that match the filter, up to [`COUNTED_MAX`].
+pub(super) async fn count(stored: &Stored, filter: &Filter) -> Result<MessageCount, Refusal> {
+    let now = stored.clock.now();
+    let counted = stored.store.count_messages(filter, now, COUNTED_MAX);
+    Ok(counted.await?)
 }
 
 async fn find_dead(
@@ -216,12 +256,16 @@ pub(super) async fn details(
             "no stored message has this webhook id, event id or resource",
         ));
     }
-    let messages = messages.into_iter();
-    let messages = messages.map(|kept| shown(kept, with_payload)).collect();
-    Ok(MessageDetails { messages })
+    let mut siblings = Siblings::default();
+    let mut details = Vec::with_capacity(messages.len());
+    for kept in messages {
+        let siblings = siblings.of(stored, &kept).await?;
+        details.push(shown(kept, siblings, with_payload));
+    }
+    Ok(MessageDetails { messages: details })
 }
 
-fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
+fn shown(mut kept: MessageView, siblings: Vec<Sibling>, with_payload: bool) -> MessageDetail {
     let bytes = kept.payload.take();
     let oddity = bytes.as_deref().and_then(PayloadProblem::find);
     let oddity = oddity.map(|problem| problem.to_string());
@@ -231,11 +275,12 @@ fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
         oddity,
         payload,
         payload_base64,
+        siblings,
     }
 }
 
-/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `limit` and
-/// `after` may be repeated.
+/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `id_part`,
+/// `limit` and `after` may be repeated.
 fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
     let mut filter = Filter::default();
     let mut types = Vec::new();
@@ -254,6 +299,7 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "webhook_id" => filter.webhook_id.push(value.into_owned()),
             "event_id" => filter.event_id.push(value.into_owned()),
             "resource" => filter.resource.push(value.into_owned()),
+            "id_part" => filter.id_part = Some(value.parse().map_err(Refusal::bad)?),
             "limit" => page.limit = read_limit(&value)?,
             "after" => {
                 let after = value.parse();
@@ -263,7 +309,7 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             }
             _ => {
                 return Err(Refusal::bad(
-                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, limit and after",
+                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, id_part, limit and after",
                 ));
             }
         }

@@ -19,6 +19,9 @@ use crate::store::{QuarantinedRequest, QuarantinedSummary};
 /// Maximum number of requests on a page.
 const PAGE_MAX: usize = 100;
 
+/// Maximum number of requests that are counted.
+const COUNTED_MAX: u64 = 10_000;
+
 /// The parameters of the list.
 const PAGE: &[Parameter] = &[
     Parameter::number("after", "the `next` of the previous page"),
@@ -43,7 +46,7 @@ pub(super) fn routes() -> Vec<Route> {
             list,
             Operation::json::<QuarantinePage>(
                 "list_quarantined",
-                "Lists the requests that could not be verified, in the order of their arrival.",
+                "Lists the requests that could not be verified, the newest first.",
             )
             .parameters(PAGE),
         ),
@@ -114,10 +117,10 @@ fn numbers(selection: QuarantineSelection) -> Result<RangeInclusive<i64>, Refusa
 }
 
 async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let (mut after, mut limit) = (0, PAGE_MAX);
+    let (mut after, mut limit) = (None, PAGE_MAX);
     for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (&*key, value.parse::<i64>()) {
-            ("after", Ok(number)) => after = number,
+            ("after", Ok(number)) => after = Some(number),
             ("limit", Ok(number)) => {
                 limit = usize::try_from(number)
                     .ok()
@@ -134,10 +137,10 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
     Ok(answer(&page(&admin, after, limit).await?))
 }
 
-/// A page of the requests in the quarantine.
+/// A page of the requests in the quarantine, the newest first.
 pub(super) async fn page(
     admin: &Admin,
-    after: i64,
+    after: Option<i64>,
     limit: usize,
 ) -> Result<QuarantinePage, Refusal> {
     let quarantined_requests = admin.store.list_quarantined(after, limit).await?;
@@ -145,7 +148,10 @@ pub(super) async fn page(
         .last()
         .filter(|_| quarantined_requests.len() == limit)
         .map(|quarantined| quarantined.id);
+    let counted = admin.store.count_quarantined(COUNTED_MAX + 1).await?;
     Ok(QuarantinePage {
+        total: counted.min(COUNTED_MAX),
+        is_exact: counted <= COUNTED_MAX,
         requests: quarantined_requests
             .into_iter()
             .map(QuarantinedView::from)

@@ -28,6 +28,22 @@ pub(crate) struct MessageDetail {
     /// The payload, if it was requested and is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload_base64: Option<String>,
+    /// Other messages about the same resource, the newest first: 20 at most.
+    #[serde(default)]
+    pub(crate) siblings: Vec<Sibling>,
+}
+
+/// Another message about the same resource.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Sibling {
+    pub(crate) webhook_id: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) received_at: Timestamp,
+    /// The first of `dead`, `waiting`, `dropped` and `delivered` that one of its deliveries has;
+    /// `unrouted` if it has none.
+    pub(crate) status: Status,
 }
 
 /// A page of dead letters.

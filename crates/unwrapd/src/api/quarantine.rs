@@ -7,10 +7,16 @@ use utoipa::ToSchema;
 /// A page of requests.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct QuarantinePage {
-    /// The requests, in the order of arrival.
+    /// The requests, the newest first.
     pub(crate) requests: Vec<QuarantinedView>,
     /// The `after` of the next page. `None` if there is none.
     pub(crate) next: Option<i64>,
+    /// Number of requests in the quarantine, counted up to 10,000.
+    #[serde(default)]
+    pub(crate) total: u64,
+    /// Whether `total` counts all of them.
+    #[serde(default)]
+    pub(crate) is_exact: bool,
 }
 
 /// A request that was not verified.

@@ -105,6 +105,7 @@ fn stuck() -> TowerToHyperService<Router> {
     registry.of("app").configure(Some(Configured {
         destination: Arc::new(StuckDestination),
         timeout: Duration::from_secs(600),
+        description: Arc::default(),
     }));
     let intake = Arc::new(intake);
     TowerToHyperService::new(unwrapd::admin::router(Admin {
