@@ -13,7 +13,7 @@ use super::filter::Status;
 pub const FAILED_MAX: usize = 2_000;
 /// Maximum number of dead letters, and of waiting deliveries of each lane, that are looked at for
 /// these. Waiting ones that were never attempted are among them.
-pub(super) const LOOKED_AT_MAX: i64 = 4_000;
+pub(super) const LOOKED_AT_MAX: i64 = 2_500;
 
 /// The failed deliveries of a destination, by cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -30,6 +30,7 @@ pub(crate) async fn plan(
         oldest: None,
         newest: None,
         destinations: BTreeMap::new(),
+        unrouted: 0,
         unknown: unknown(statements, &replay.filter.webhook_id).await?,
     };
     let mut pages = Pages::open(statements, &selection, 0..=newest, Order::OldestFirst).await?;
@@ -43,6 +44,9 @@ pub(crate) async fn plan(
 }
 
 fn count(plan: &mut Plan, replay: &Replay, candidate: &Candidate, message: &StoredMessage) {
+    if replay.leaves_unrouted(&message.deliveries, message.has_payload) {
+        plan.unrouted += 1;
+    }
     let (choice, can_be_made) = message.choose(replay);
     if !plan.counts.add(&choice, message.lane, can_be_made) {
         return;

@@ -36,6 +36,12 @@ CREATE TABLE search_block (
     keys        BLOB    NOT NULL
 ) STRICT;
 
+-- The messages that no destination wanted, until they are pruned or replayed to one. A routed message
+-- costs nothing here.
+CREATE TABLE unrouted (
+    seq         INTEGER PRIMARY KEY  -- of the message
+) STRICT;
+
 -- `id` is `message` times 256 plus a count: the deliveries of a message stand together, and are
 -- found without an index.
 CREATE TABLE delivery (

@@ -74,6 +74,7 @@ pub(super) async fn run(stored: &Stored, asked: ReplayRequest) -> Result<ReplayP
 
 fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay, Refusal> {
     check(&filter)?;
+    check_ids_are_whole(&filter)?;
     if let Some(to) = &to
         && !stored.registry.is_configured(to)
     {
@@ -83,6 +84,16 @@ fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay
         ));
     }
     Ok(Replay { filter, to })
+}
+
+/// A search for a part of an id reads payloads, and finds more than one thing.
+fn check_ids_are_whole(filter: &Filter) -> Result<(), Refusal> {
+    match filter.id_part {
+        Some(_) => Err(Refusal::bad(
+            "`id_part` is for lists and counts: name the messages with `webhook_id`, `event_id` or `resource`",
+        )),
+        None => Ok(()),
+    }
 }
 
 async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refusal> {
@@ -153,6 +164,7 @@ pub(super) async fn drop_dead(
     }
     only_dead(&mut asked.filter)?;
     check(&asked.filter)?;
+    check_ids_are_whole(&asked.filter)?;
     if asked.filter.status.contains(&Status::Dropped) {
         return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
     }

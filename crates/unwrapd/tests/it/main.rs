@@ -45,6 +45,7 @@ mod night;
 mod odd_events;
 mod openapi;
 mod operate;
+mod overview;
 mod pipeline_events;
 mod ports;
 #[cfg(feature = "server-tests")]

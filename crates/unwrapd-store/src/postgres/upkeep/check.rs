@@ -29,6 +29,12 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM message LEFT JOIN payload USING (partition, seq) WHERE partition IS NOT NULL AND bytes IS NULL",
             ),
             (
+                "are not listed rightly as unrouted",
+                "SELECT count(*) FROM message LEFT JOIN unrouted USING (seq)
+                 WHERE (unrouted.seq IS NOT NULL) <> (partition IS NOT NULL AND NOT EXISTS (
+                     SELECT FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 OFFSET 0))",
+            ),
+            (
                 "have their payload in a partition that will be filled again",
                 "SELECT count(*) FROM message JOIN payload_partition USING (partition)
                  WHERE opened_at IS NULL AND partition <> (SELECT partition FROM current_partition)",

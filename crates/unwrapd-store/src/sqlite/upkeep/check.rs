@@ -97,10 +97,23 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
     let strays = count(
         "SELECT count(*) FROM payload WHERE NOT EXISTS (SELECT 1 FROM message WHERE seq = payload.seq)",
     )?;
+    let unlisted = count(
+        "SELECT count(*) FROM payload WHERE NOT EXISTS (SELECT 1 FROM unrouted WHERE unrouted.seq = payload.seq)
+             AND NOT EXISTS (SELECT 1 FROM delivery WHERE id BETWEEN payload.seq * 256 AND payload.seq * 256 + 255)",
+    )?;
+    let routed = count(
+        "SELECT count(*) FROM unrouted WHERE NOT EXISTS (SELECT 1 FROM payload WHERE payload.seq = unrouted.seq)
+             OR EXISTS (SELECT 1 FROM delivery WHERE id BETWEEN unrouted.seq * 256 AND unrouted.seq * 256 + 255)",
+    )?;
     Ok(if doubles > 0 {
         Err(format!("{doubles} ids of one endpoint are stored twice"))
     } else if strays > 0 {
         Err(format!("{strays} payloads belong to no message"))
+    } else if unlisted + routed > 0 {
+        Err(format!(
+            "{} are not listed rightly as unrouted",
+            unlisted + routed
+        ))
     } else {
         Ok(format!(
             "{} stored, {} of them with their payload",

@@ -72,7 +72,7 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 }
 
 async fn ls(arguments: &ListArguments) -> Result<(), Failure> {
-    let query = arguments.filter.query(&arguments.page);
+    let query = arguments.query();
     let heads = [
         "GIVEN UP",
         "TYPE",

@@ -15,7 +15,7 @@ use crate::quarantine::Retried;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the requests, and why each was refused
+    /// List the requests, the newest first, and why each was refused
     Ls(Ls),
     /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
@@ -26,8 +26,8 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Ls {
     /// Cursor printed by the previous page
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    after: i64,
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<i64>,
     #[command(flatten)]
     ask: QueryArguments,
 }
@@ -61,7 +61,8 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 }
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
-    let query = [("after", arguments.after.to_string())];
+    let after = arguments.after.iter();
+    let query: Vec<_> = after.map(|after| ("after", after.to_string())).collect();
     let heads = [
         "NUMBER",
         "ARRIVED",
@@ -70,7 +71,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "BODY",
         "REASON",
     ];
-    let page = |QuarantinePage { requests, next }| Listed {
+    let page = |QuarantinePage { requests, next, .. }| Listed {
         next,
         rows: requests.into_iter().map(row).collect(),
     };
@@ -168,35 +169,41 @@ struct Plan {
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
-    let mut after = chosen.number.map_or(0, |number| number - 1);
-    let mut count = 0;
-    let mut newest = 0;
-    loop {
-        let query = [("after", after.to_string())];
+    if let Some(number) = chosen.number {
+        // The first request that is not newer.
+        let query = [
+            ("after", number.saturating_add(1).to_string()),
+            ("limit", "1".into()),
+        ];
         let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
-        if let Some(number) = chosen.number {
-            let first = page.requests.into_iter().next();
-            let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
-                return Err(not_there(number));
-            };
-            return Ok(Plan {
-                count: 1,
-                what: format!(
-                    "request {number}, which arrived at `{}` at {}",
-                    plain(&quarantined.endpoint),
-                    short(quarantined.received_at)
-                ),
-                selection: QuarantineSelection::of(Some(number)),
-            });
-        }
+        let first = page.requests.into_iter().next();
+        let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
+            return Err(not_there(number));
+        };
+        return Ok(Plan {
+            count: 1,
+            what: format!(
+                "request {number}, which arrived at `{}` at {}",
+                plain(&quarantined.endpoint),
+                short(quarantined.received_at)
+            ),
+            selection: QuarantineSelection::of(Some(number)),
+        });
+    }
+    let (mut count, mut newest, mut after) = (0, 0, None);
+    loop {
+        let query: Vec<(&str, String)> = after
+            .iter()
+            .map(|after: &i64| ("after", after.to_string()))
+            .collect();
+        let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
         count += page.requests.len();
-        newest = page
-            .requests
-            .last()
-            .map_or(newest, |quarantined| quarantined.id);
+        if let Some(first) = page.requests.first() {
+            newest = first.id.max(newest);
+        }
         match page.next {
             // A cursor that does not advance would repeat the loop for ever.
-            Some(next) if next > after => after = next,
+            Some(next) if after.is_none_or(|after| next < after) => after = Some(next),
             _ => break,
         }
     }

@@ -225,7 +225,7 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
 }
 
 /// A response has several events, and each has several copies at other endpoints.
-fn about(id: &str, event: &str, resource: &str) -> Message {
+pub(super) fn about(id: &str, event: &str, resource: &str) -> Message {
     let payload =
         format!(r#"{{"type":"response.completed","id":"{event}","data":{{"id":"{resource}"}}}}"#);
     Message {
