@@ -69,7 +69,7 @@ impl<S: Statements> Operations for S {
     }
 
     async fn failures(&self, destination: &str) -> Result<Failures, StoreError> {
-        Ok(Failures::of(self.failed(destination).await?))
+        Ok(Failures::of(self.failed_deliveries(destination).await?))
     }
 
     async fn last_deliveries(

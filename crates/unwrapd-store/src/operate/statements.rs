@@ -67,7 +67,7 @@ pub(crate) trait Statements: Send + Sync {
 
     /// The newest failed deliveries of a destination, each with its latest attempt: its dead letters,
     /// and the waiting ones that have failed since they were replayed last.
-    async fn failed(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
 
     /// The latest minute since `since` in which each destination got a delivery.
     async fn last_deliveries(

@@ -81,7 +81,7 @@ impl Statements for PostgresStore {
         Ok(replay::drop_dead(self.pool(), &dead, now).await?)
     }
 
-    async fn failed(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
         Ok(failures::failed(self.pool(), destination).await?)
     }
 

@@ -128,7 +128,7 @@ impl Statements for SqliteStore {
             .await
     }
 
-    async fn failed(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
         let destination = destination.to_owned();
         self.read(move |connection| failures::failed(connection, &destination))
             .await

@@ -188,6 +188,7 @@ async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
     assert_eq!(plan.counts.deliveries, 1);
     let plan = store.plan(&Replay::default(), at(20)).await.unwrap();
     let expected = Plan {
+        unrouted: 0,
         as_of: AsOf {
             at: at(20),
             newest: plan.as_of.newest,
