@@ -111,6 +111,12 @@ impl Filter {
         (keys(&self.event_id), keys(&self.resource))
     }
 
+    /// Whether stores return candidates that it does not select in the end.
+    pub(super) fn is_sifted(&self) -> bool {
+        let by_deliveries = self.names_deliveries() && !self.names_unrouted_only();
+        by_deliveries || !self.types.is_empty()
+    }
+
     /// Whether it selects messages that no destination wanted. A destination rules them out.
     #[must_use]
     pub fn wants_unrouted(&self) -> bool {

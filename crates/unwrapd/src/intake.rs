@@ -176,6 +176,7 @@ impl Intake {
             let Some(Configured {
                 destination,
                 timeout: longest,
+                ..
             }) = handle.configured()
             else {
                 continue;

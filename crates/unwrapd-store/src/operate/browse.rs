@@ -36,8 +36,7 @@ pub(crate) async fn list(
     let mut pages = Pages::open(statements, &selection, 1..=newest, Order::NewestFirst).await?;
     let mut builder = PageBuilder::default();
     while !builder.is_full(limit) && began.elapsed() < TIME_MAX {
-        let is_sparse = filter.names_deliveries() && !filter.names_unrouted_only();
-        let max = if is_sparse {
+        let max = if filter.is_sifted() {
             CANDIDATES_MAX
         } else {
             limit - builder.messages.len()
