@@ -164,7 +164,10 @@ mod tests {
     fn patterns_are_shown_as_they_were_written() {
         let texts = ["response.*", "batch.failed", "!response.failed"];
         assert_eq!(Patterns::parse(texts).unwrap().texts(), texts);
-        assert_eq!(Patterns::parse(["!batch.*"]).unwrap().texts(), ["*", "!batch.*"]);
+        assert_eq!(
+            Patterns::parse(["!batch.*"]).unwrap().texts(),
+            ["*", "!batch.*"]
+        );
         assert_eq!(Patterns::everything().texts(), ["*"]);
     }
 

@@ -249,7 +249,9 @@ mod tests {
         };
         let selection = filter.select(now());
         let payload = |event: &str, resource: &str| {
-            format!(r#"{{"type":"batch.failed","id":"{event}","data":{{"id":"{resource}"}},"x":"_1234"}}"#)
+            format!(
+                r#"{{"type":"batch.failed","id":"{event}","data":{{"id":"{resource}"}},"x":"_1234"}}"#
+            )
         };
         let wants = |webhook_id: &str, payload: &str| {
             selection.wants_payload(webhook_id, Some(payload.as_bytes()))

@@ -67,6 +67,6 @@ pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind, TrafficRange};
 pub use views::{
-    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView, PAGE_MAX,
-    Page,
+    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView,
+    PAGE_MAX, Page,
 };

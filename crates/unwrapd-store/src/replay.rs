@@ -220,9 +220,7 @@ impl Replay {
             asked().for_each(add);
             return choice;
         };
-        let is_unrouted = || {
-            self.filter.wants_unrouted() && deliveries.is_empty() && has_body
-        };
+        let is_unrouted = || self.filter.wants_unrouted() && deliveries.is_empty() && has_body;
         if self.filter.names_deliveries() && asked().next().is_none() && !is_unrouted() {
             return choice;
         }
@@ -370,7 +368,10 @@ mod tests {
         assert!(replay.leaves_unrouted(&[], true));
         assert!(!replay.leaves_unrouted(&[], false));
         assert!(!replay.leaves_unrouted(&deliveries(), true));
-        assert_eq!(chosen(r#"{"status":["unrouted"]}"#, Some("new")), (names(&[]), 0, false));
+        assert_eq!(
+            chosen(r#"{"status":["unrouted"]}"#, Some("new")),
+            (names(&[]), 0, false)
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
 use unwrapd::store::{
     Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Failures, Lease, MessageCount,
-    MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
-    StoreUsage, TrafficCount, TrafficRange,
+    MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient,
+    Settled, Store, StoreError, StoreUsage, TrafficCount, TrafficRange,
 };
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,

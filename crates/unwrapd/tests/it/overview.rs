@@ -52,7 +52,10 @@ async fn a_replay_and_a_drop_take_whole_ids_and_dead_letters_are_never_unrouted(
         ("replays", json!({ "filter": part, "dry_run": true })),
         ("dead/replay", json!({ "filter": part, "dry_run": true })),
         ("dead/drop", json!({ "filter": part, "dry_run": true })),
-        ("dead/replay", json!({ "filter": unrouted, "dry_run": true })),
+        (
+            "dead/replay",
+            json!({ "filter": unrouted, "dry_run": true }),
+        ),
         ("dead/drop", json!({ "filter": unrouted, "all": true })),
     ] {
         let (status, answer) = test.ask(path, &body).await;

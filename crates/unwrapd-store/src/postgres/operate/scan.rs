@@ -5,9 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::filter::{Filter, IdPart, Selection};
-use crate::operate::statements::{
-    Candidate, Narrowed, Order, ScanPage, ScanRange, Seqs, behind,
-};
+use crate::operate::statements::{Candidate, Narrowed, Order, ScanPage, ScanRange, Seqs, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
@@ -129,10 +127,10 @@ pub(crate) async fn scan_page(
     } else {
         signed(max)
     };
-    let list_wanted = match list(filter) {
+    let list_wanted = match listed_numbers(filter) {
         // Few messages have the ids, and the list may have many.
-        Some(_) if filter.names_ids() => listed(filter).to_owned(),
-        Some(list) => format!("seq = ANY (ARRAY ({list}))"),
+        Some(_) if filter.names_ids() => is_listed(filter).to_owned(),
+        Some(numbers) => format!("seq = ANY (ARRAY ({numbers}))"),
         None => "true".to_owned(),
     };
     let direction = direction(order);
@@ -186,7 +184,7 @@ const PAYLOAD: &str = "(SELECT bytes FROM payload WHERE payload.partition = mess
 
 /// The numbers of all messages that the filter may select, in the order of an index that holds no
 /// others.
-fn list(filter: &Filter) -> Option<&'static str> {
+fn listed_numbers(filter: &Filter) -> Option<&'static str> {
     if filter.names_dead_only() {
         Some("SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2")
     } else if filter.names_unrouted_only() {
@@ -197,7 +195,7 @@ fn list(filter: &Filter) -> Option<&'static str> {
 }
 
 /// The condition that one message is in the list.
-fn listed(filter: &Filter) -> &'static str {
+fn is_listed(filter: &Filter) -> &'static str {
     if filter.names_dead_only() {
         "EXISTS (SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND state = 'dead' OFFSET 0)"
     } else {
@@ -239,9 +237,9 @@ async fn span(
     }
     let direction = direction(order);
     let given = params![first => INT8, last => INT8];
-    if let Some(list) = list(filter) {
+    if let Some(numbers) = listed_numbers(filter) {
         let skipped = LISTED_MAX - 1;
-        let sql = format!("{list} ORDER BY 1 {direction} OFFSET {skipped} LIMIT 1");
+        let sql = format!("{numbers} ORDER BY 1 {direction} OFFSET {skipped} LIMIT 1");
         let rows = pool.once(Purpose::Looking, &*sql, given).await?;
         let end: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?;
         return Ok(Some(match (end, order) {
@@ -258,13 +256,13 @@ async fn span(
         return Ok(None);
     };
     let seq: i64 = row.try_get(0)?;
-    let numbers = match filter.id_part {
+    let span_max = match filter.id_part {
         Some(_) => SEARCH_SPAN_MAX,
         None => SPAN_MAX,
     };
     Ok(Some(match order {
-        Order::OldestFirst => seq..=seq.saturating_add(numbers - 1).min(last),
-        Order::NewestFirst => seq.saturating_sub(numbers - 1).max(first)..=seq,
+        Order::OldestFirst => seq..=seq.saturating_add(span_max - 1).min(last),
+        Order::NewestFirst => seq.saturating_sub(span_max - 1).max(first)..=seq,
     }))
 }
 

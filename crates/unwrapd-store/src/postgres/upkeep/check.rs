@@ -29,12 +29,6 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM message LEFT JOIN payload USING (partition, seq) WHERE partition IS NOT NULL AND bytes IS NULL",
             ),
             (
-                "are not listed rightly as unrouted",
-                "SELECT count(*) FROM message LEFT JOIN unrouted USING (seq)
-                 WHERE (unrouted.seq IS NOT NULL) <> (partition IS NOT NULL AND NOT EXISTS (
-                     SELECT FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 OFFSET 0))",
-            ),
-            (
                 "have their payload in a partition that will be filled again",
                 "SELECT count(*) FROM message JOIN payload_partition USING (partition)
                  WHERE opened_at IS NULL AND partition <> (SELECT partition FROM current_partition)",
@@ -64,6 +58,12 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "are missing, but have attempts",
                 "SELECT count(DISTINCT attempt.delivery) FROM attempt LEFT JOIN delivery ON delivery.id = attempt.delivery
                  WHERE delivery.id IS NULL",
+            ),
+            (
+                "messages are not rightly listed as unrouted",
+                "SELECT count(*) FROM message LEFT JOIN unrouted USING (seq)
+                 WHERE (unrouted.seq IS NOT NULL) <> (partition IS NOT NULL AND NOT EXISTS (
+                     SELECT FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 OFFSET 0))",
             ),
         ],
     ),

@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn failures_are_found_in_the_order_of_an_index() {
         for (sql, index) in [
-            (DEAD, "SEARCH delivery USING COVERING INDEX delivery_dead (destination=?)"),
+            (
+                DEAD,
+                "SEARCH delivery USING COVERING INDEX delivery_dead (destination=?)",
+            ),
             (
                 WAITING,
                 "SEARCH delivery USING INDEX delivery_due (destination=? AND lane=?)",

@@ -23,16 +23,25 @@ async fn a_part_of_an_id_finds_messages_by_each_of_their_ids(place: &dyn Place) 
         store.accept(message, vec!["app".into()]).await.unwrap();
     }
     // A payload that is not JSON.
-    store.accept(message("wh_aaa4", at(1)), vec![]).await.unwrap();
+    store
+        .accept(message("wh_aaa4", at(1)), vec![])
+        .await
+        .unwrap();
     let cases: [(&str, &[&str]); 8] = [
-        (r#"{"id_part":"_aaa"}"#, &["wh_aaa4", "wh_ccc3", "wh_aaa2", "wh_aaa1"]),
+        (
+            r#"{"id_part":"_aaa"}"#,
+            &["wh_aaa4", "wh_ccc3", "wh_aaa2", "wh_aaa1"],
+        ),
         (r#"{"id_part":"_bbb"}"#, &["wh_aaa2", "wh_aaa1"]),
         (r#"{"id_part":"_ccc"}"#, &["wh_ccc3", "wh_aaa2", "wh_aaa1"]),
         (r#"{"id_part":"sp_ccc2"}"#, &["wh_aaa2"]),
         (r#"{"id_part":"_AAA"}"#, &[]),
         (r#"{"id_part":"response"}"#, &[]),
         (r#"{"id_part":"_aaa","status":["unrouted"]}"#, &["wh_aaa4"]),
-        (r#"{"id_part":"_aaa","resource":["resp_ccc1"]}"#, &["wh_aaa1"]),
+        (
+            r#"{"id_part":"_aaa","resource":["resp_ccc1"]}"#,
+            &["wh_aaa1"],
+        ),
     ];
     for (asked, expected) in cases {
         assert_eq!(found(&store, asked).await, expected, "{asked}");
@@ -84,6 +93,9 @@ async fn a_search_by_a_part_of_an_id_goes_on_page_by_page(place: &dyn Place) {
             break;
         }
     }
-    let even: Vec<String> = (0..75).rev().map(|half| format!("wh_{}", 2 * half)).collect();
+    let even: Vec<String> = (0..75)
+        .rev()
+        .map(|half| format!("wh_{}", 2 * half))
+        .collect();
     assert_eq!(seen, even);
 }

@@ -34,16 +34,31 @@ async fn a_message_that_no_destination_wanted_is_unrouted_until_it_is_pruned(pla
     let cases: [(&str, &[&str]); 9] = [
         (UNROUTED, &["wh_3", "wh_1"]),
         (r#"{"status":["unrouted"],"type":["batch.*"]}"#, &["wh_1"]),
-        (r#"{"status":["unrouted","dead"]}"#, &["wh_4", "wh_3", "wh_1"]),
-        (r#"{"status":["waiting","unrouted"]}"#, &["wh_3", "wh_2", "wh_1"]),
+        (
+            r#"{"status":["unrouted","dead"]}"#,
+            &["wh_4", "wh_3", "wh_1"],
+        ),
+        (
+            r#"{"status":["waiting","unrouted"]}"#,
+            &["wh_3", "wh_2", "wh_1"],
+        ),
         (r#"{"status":["unrouted"],"destination":["app"]}"#, &[]),
-        (r#"{"status":["unrouted","dead"],"destination":["audit"]}"#, &["wh_4"]),
-        (r#"{"status":["unrouted"],"webhook_id":["wh_1","wh_2"]}"#, &["wh_1"]),
+        (
+            r#"{"status":["unrouted","dead"],"destination":["audit"]}"#,
+            &["wh_4"],
+        ),
+        (
+            r#"{"status":["unrouted"],"webhook_id":["wh_1","wh_2"]}"#,
+            &["wh_1"],
+        ),
         (
             r#"{"status":["dead","unrouted"],"webhook_id":["wh_1","wh_2","wh_4"]}"#,
             &["wh_4", "wh_1"],
         ),
-        (r#"{"status":["dead"],"webhook_id":["wh_1","wh_2","wh_4"]}"#, &["wh_4"]),
+        (
+            r#"{"status":["dead"],"webhook_id":["wh_1","wh_2","wh_4"]}"#,
+            &["wh_4"],
+        ),
     ];
     for (asked, expected) in cases {
         assert_eq!(found(&store, asked).await, expected, "{asked}");
