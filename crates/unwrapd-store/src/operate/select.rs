@@ -48,7 +48,8 @@ pub(super) async fn with_deliveries(
     Ok(StoredMessage::of_candidates(candidates, deliveries))
 }
 
-/// Those of these candidates that the filter selects by their deliveries, or because they have none.
+/// Those of these candidates that the filter selects by their deliveries, or because they have
+/// none.
 pub(super) async fn matching(
     statements: &impl Statements,
     filter: &Filter,

@@ -46,8 +46,8 @@ pub(crate) trait Statements: Send + Sync {
     async fn with_payload(&self, messages: &[i64]) -> Result<HashSet<i64>, StoreError>;
 
     /// These messages in this order, with their numbers, and with the deliveries that the filter
-    /// selects. Messages without such deliveries are left out if the filter names deliveries, except
-    /// those that it selects as unrouted.
+    /// selects. Messages without such deliveries are left out if the filter names deliveries,
+    /// except those that it selects as unrouted.
     async fn views(&self, request: ViewRequest) -> Result<Vec<(i64, MessageView)>, StoreError>;
 
     /// The record of this run. If there is none, it is created, and the messages of the replay are
@@ -65,8 +65,8 @@ pub(crate) trait Statements: Send + Sync {
     /// Drops these dead letters, and returns their number.
     async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// The newest failed deliveries of a destination, each with its latest attempt: its dead letters,
-    /// and the waiting ones that have failed since they were replayed last.
+    /// The newest failed deliveries of a destination, each with its latest attempt: its dead
+    /// letters, and the waiting ones that have failed since they were replayed last.
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
 
     /// The latest minute since `since` in which each destination got a delivery.

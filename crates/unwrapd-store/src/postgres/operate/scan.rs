@@ -18,8 +18,8 @@ const SPAN_MAX: i64 = 20_000;
 const SEARCH_SPAN_MAX: i64 = 2_000;
 /// Most dead letters or unrouted messages in one piece: as many candidates as a page takes.
 const LISTED_MAX: i64 = 1_000;
-/// Most messages of a time that are looked at to narrow a count: several times as many as it counts.
-const TIMES_MAX: i64 = 100_000;
+/// Most messages of a time that are looked at to narrow a count: three times as many as it counts.
+const TIMES_MAX: i64 = 30_000;
 /// Most messages of a page with their payloads, of up to 1 MiB each.
 const PAYLOADS_MAX: i64 = 64;
 

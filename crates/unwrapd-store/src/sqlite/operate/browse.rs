@@ -80,8 +80,8 @@ fn view(
         .optional()
 }
 
-/// The selected deliveries, with their latest attempts in order of time, and whether the message has
-/// any delivery.
+/// The selected deliveries, with their latest attempts in order of time, and whether the message
+/// has any delivery.
 fn deliveries(
     connection: &Connection,
     seq: i64,
