@@ -8,6 +8,7 @@
 #![cfg(not(windows))]
 
 mod bounds;
+mod bulk;
 mod capacity;
 mod check;
 mod copy;
@@ -41,6 +42,9 @@ mod traffic;
 mod views;
 
 pub use bounds::Bounds;
+pub use bulk::{
+    BULK_RUNS_MAX, BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart, BulkState,
+};
 pub use check::Check;
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use destination_control::{DestinationControl, DestinationCounts, LaneCounts, waiting};

@@ -5,6 +5,7 @@
 //! takes its decision inside it.
 
 mod browse;
+pub(super) mod bulk;
 mod dead;
 mod replay;
 pub(super) mod replay_batch;

@@ -158,6 +158,8 @@ pub enum ReplayStep {
     More(Replayed),
     /// All of it is done, by this step or long ago.
     Done(Replayed),
+    /// It was ended before all was done. Nothing was changed.
+    Ended(Replayed),
     /// The token belongs to a replay of something else. Nothing was changed.
     AnotherReplay,
 }

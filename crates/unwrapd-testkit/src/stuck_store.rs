@@ -9,12 +9,13 @@ use unwrapd::clock::Moment;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
+use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
     Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
     StoreUsage, TrafficCount, TrafficRange,
 };
+use unwrapd::store::{BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart};
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
     QuarantineStore, Summary,
@@ -116,6 +117,43 @@ impl Operations for StuckStore {
     }
 
     async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl BulkRuns for StuckStore {
+    async fn begin_bulk_run(&self, _: &BulkStart, _: Timestamp) -> Result<BulkBegun, StoreError> {
+        pending().await
+    }
+
+    async fn bulk_step(
+        &self,
+        _: &Token,
+        _: usize,
+        _: Moment,
+    ) -> Result<Option<ReplayStep>, StoreError> {
+        pending().await
+    }
+
+    async fn end_bulk_run(
+        &self,
+        _: &Token,
+        _: &BulkEnd,
+        _: Timestamp,
+    ) -> Result<Option<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn bulk_run(&self, _: &Token) -> Result<Option<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn list_bulk_runs(&self, _: usize) -> Result<Vec<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn take_bulk_runs(&self) -> Result<Vec<(Token, BulkAction)>, StoreError> {
         pending().await
     }
 }

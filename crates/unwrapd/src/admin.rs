@@ -2,6 +2,8 @@
 
 mod access;
 mod bounds;
+mod bulk;
+mod causes;
 mod config;
 mod destinations;
 mod endpoints;
@@ -31,6 +33,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use openai_webhooks::WEBHOOK_SIGNATURE;
 
+use crate::bulk::BulkRunner;
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::intake::Intake;
@@ -68,6 +71,8 @@ pub struct Admin {
     pub clock: Clock,
     /// The destinations.
     pub registry: Registry,
+    /// Carries on bulk runs.
+    pub bulk: BulkRunner,
     /// The metrics.
     pub metrics: Option<Metrics>,
     /// The configuration that was loaded last.
@@ -94,6 +99,7 @@ pub fn routes() -> Vec<Route> {
         gateways::routes(),
         quarantine::routes(),
         messages::routes(),
+        bulk::routes(),
         unconfigured::routes(),
         traffic::routes(),
         live::routes(),

@@ -2,6 +2,7 @@
 //! command line reads them. The types of messages and replays are those of [`store`](crate::store).
 //! Their comments are the descriptions in the OpenAPI document.
 
+mod bulk;
 mod config;
 mod destinations;
 mod endpoints;
@@ -12,6 +13,7 @@ mod quarantine;
 mod replay;
 mod traffic;
 
+pub(crate) use bulk::{BulkList, BulkView};
 pub(crate) use config::{ConfigSetting, ConfigTable, ConfigView};
 pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,

@@ -178,6 +178,7 @@ impl Gateway {
             store,
             clock,
             registry,
+            bulk,
             events,
             metrics,
             alerts,
@@ -192,6 +193,7 @@ impl Gateway {
             shutdown.clone(),
         );
         tasks.spawn(prune);
+        tasks.spawn(bulk.run(shutdown.clone()));
         let traffic = events.traffic().clone();
         tasks.spawn(traffic.run(store.clone(), shutdown.clone()));
         let fleet = Fleet {
@@ -245,6 +247,7 @@ impl Gateway {
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
+            bulk: self.core.bulk.clone(),
             metrics: self.core.metrics.clone(),
             config: Arc::clone(&self.loaded),
             counts: Arc::default(),

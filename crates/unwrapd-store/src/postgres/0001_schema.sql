@@ -165,10 +165,11 @@ BEGIN
     RETURN too_many;
 END $$;
 
--- One row for each replay: its request and its progress.
+-- One row for each replay, and for each other bulk run: its request and its progress.
 CREATE TABLE replay (
     id           bigint  PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     token        text    NOT NULL UNIQUE,
+    action       text    NOT NULL DEFAULT 'replay' CHECK (action IN ('replay', 'drop')),
     request      text    NOT NULL,     -- JSON
     started_at   bigint  NOT NULL,     -- ages in the request count from here
     last_message bigint  NOT NULL,     -- later messages are not replayed
@@ -178,8 +179,14 @@ CREATE TABLE replay (
     calls        bigint  NOT NULL DEFAULT 0,
     waiting      bigint  NOT NULL DEFAULT 0,
     gone         bigint  NOT NULL DEFAULT 0,
-    ended_at     bigint
+    began_at     bigint,               -- when gateways began to carry it on; NULL: a client carries it on
+    planned      bigint,               -- deliveries of its plan; NULL: not known
+    ended_at     bigint,
+    ending       text CHECK (ending IN ('stopped', 'failed')),  -- NULL: not ended, or done
+    reason       text,                 -- why it failed
+    gateway      bigint                -- that carries it on
 );
+CREATE INDEX replay_open ON replay (id) WHERE ended_at IS NULL AND began_at IS NOT NULL;
 
 -- One row, written to test whether a write is possible.
 CREATE TABLE readiness (

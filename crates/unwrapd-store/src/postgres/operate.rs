@@ -1,6 +1,7 @@
 //! Commands of operators in SQL: list, replay, drop, pause, and the quarantine.
 
 pub(in crate::postgres) mod browse;
+pub(in crate::postgres) mod bulk;
 pub(in crate::postgres) mod candidate;
 pub(in crate::postgres) mod pause;
 pub(in crate::postgres) mod quarantine;

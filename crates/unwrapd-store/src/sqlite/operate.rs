@@ -2,6 +2,7 @@
 //! is selected; the writer changes it.
 
 pub(in crate::sqlite) mod browse;
+pub(in crate::sqlite) mod bulk;
 pub(in crate::sqlite) mod candidate;
 pub(in crate::sqlite) mod pause;
 pub(in crate::sqlite) mod quarantine;

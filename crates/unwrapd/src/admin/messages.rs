@@ -114,7 +114,9 @@ pub(super) fn routes() -> Vec<Route> {
             change,
             replay::drop_dead,
             Operation::json::<DropDeadResult>("drop_dead", "Counts or drops dead letters.")
-                .takes::<DropDeadRequest>(),
+                .accepts::<DropDeadResult>()
+                .takes::<DropDeadRequest>()
+                .refuses(StatusCode::CONFLICT, "the token was used for another run"),
         ),
         Route::post(
             "/api/v1/replays",
@@ -128,6 +130,7 @@ pub(super) fn routes() -> Vec<Route> {
 fn replays(id: &'static str, summary: &'static str) -> Operation {
     Operation::json::<ReplayProgress>(id, summary)
         .or::<ReplayPlan>()
+        .accepts::<ReplayProgress>()
         .takes::<ReplayRequest>()
         .refuses(
             StatusCode::CONFLICT,

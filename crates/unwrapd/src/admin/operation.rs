@@ -34,6 +34,8 @@ pub(super) struct Operation {
     has_number: bool,
     request: Option<Request>,
     answer: Answer,
+    /// The type of the answer while the work goes on.
+    accepted: Option<Shape>,
     /// A type that the text of the answer contains.
     mentioned: Option<Shape>,
     refusals: Vec<(StatusCode, &'static str)>,
@@ -218,6 +220,7 @@ impl Operation {
             has_number: false,
             request: None,
             answer,
+            accepted: None,
             mentioned: None,
             refusals: Vec::new(),
         }
@@ -228,6 +231,12 @@ impl Operation {
         if let Answer::Json(shapes) = &mut self.answer {
             shapes.push(Shape::of::<T>());
         }
+        self
+    }
+
+    /// Or it answers with a `T` and the status 202: the work goes on in the background.
+    pub(super) fn accepts<T: ToSchema>(mut self) -> Self {
+        self.accepted = Some(Shape::of::<T>());
         self
     }
 
@@ -295,6 +304,13 @@ impl Operation {
             builder = builder.request_body(Some(request));
         }
         builder = builder.response("200", self.success(components));
+        if let Some(shape) = self.accepted {
+            let content = Content::new(Some(shape.reference(components)));
+            let accepted = ResponseBuilder::new()
+                .description("accepted: the gateways carry it on in the background")
+                .content(JSON, content);
+            builder = builder.response("202", accepted.build());
+        }
         if let Some(shape) = self.mentioned {
             shape.reference(components);
         }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::operation::{Operation, Parameter};
-use super::{Admin, Route, payload};
+use super::{Admin, Route, causes, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
@@ -94,6 +94,7 @@ impl From<QuarantinedSummary> for QuarantinedView {
             endpoint: quarantined.endpoint,
             received_at: quarantined.received_at,
             reason: quarantined.reason,
+            cause: None,
             size: quarantined.size,
             has_body: quarantined.body,
         }
@@ -145,11 +146,14 @@ pub(super) async fn page(
         .last()
         .filter(|_| quarantined_requests.len() == limit)
         .map(|quarantined| quarantined.id);
+    let mut causes = causes::of_page(admin, &quarantined_requests).await?;
+    let requests = quarantined_requests.into_iter();
+    let requests = requests.map(|quarantined| QuarantinedView {
+        cause: causes.remove(&quarantined.id),
+        ..QuarantinedView::from(quarantined)
+    });
     Ok(QuarantinePage {
-        requests: quarantined_requests
-            .into_iter()
-            .map(QuarantinedView::from)
-            .collect(),
+        requests: requests.collect(),
         next,
     })
 }
@@ -179,10 +183,15 @@ pub(super) async fn one(
             "no request with this number is in the quarantine",
         ));
     };
-    Ok(whole(quarantined, with_payload))
+    let cause = causes::of_one(admin, &quarantined);
+    Ok(whole(quarantined, cause, with_payload))
 }
 
-fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
+fn whole(
+    quarantined: QuarantinedRequest,
+    cause: Option<String>,
+    with_payload: bool,
+) -> QuarantinedDetail {
     let has_body = quarantined.body.is_some();
     let body = quarantined.body.filter(|_| with_payload);
     let (payload, payload_base64) = payload::text_or_base64(body);
@@ -191,6 +200,7 @@ fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDeta
         endpoint: quarantined.endpoint,
         received_at: quarantined.received_at,
         reason: quarantined.reason,
+        cause,
         headers: quarantined.headers,
         size: quarantined.size,
         has_body,

@@ -21,6 +21,10 @@ pub(crate) struct QuarantinedView {
     #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
+    /// The cause that trials with the present secrets show, and the next step; null if they show
+    /// none, or if the bodies of the page are too large to try all.
+    #[serde(default)]
+    pub(crate) cause: Option<String>,
     pub(crate) webhook_id: Option<String>,
     /// Size of the body in bytes, if known.
     pub(crate) size: Option<u64>,
@@ -29,21 +33,25 @@ pub(crate) struct QuarantinedView {
 }
 
 /// A request with everything that is stored of it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct QuarantinedDetail {
     pub(crate) id: i64,
     pub(crate) endpoint: String,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
+    /// The cause that trials with the present secrets show, and the next step; null if they show
+    /// none.
+    #[serde(default)]
+    pub(crate) cause: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) size: Option<u64>,
     pub(crate) has_body: bool,
     /// The body, if it was requested and is UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<String>,
     /// The body, if it was requested and is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload_base64: Option<String>,
 }
 

@@ -106,6 +106,11 @@ impl Endpoint {
         &self.webhooks
     }
 
+    /// Number of its secrets.
+    pub(crate) fn secrets(&self) -> usize {
+        self.secrets.len()
+    }
+
     /// Records a verified webhook. It costs some ten nanoseconds, because each webhook pays them.
     pub(crate) fn record(&self, arrival: Arrival) {
         let index = arrival.secret.and_then(|index| usize::try_from(index).ok());

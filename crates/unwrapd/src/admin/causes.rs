@@ -1,0 +1,129 @@
+//! The causes of refusals, for requests in the quarantine. They are found when they are read, with
+//! the secrets of that time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::Admin;
+use crate::diagnosis::{Cause, Refused};
+use crate::intake::Rules;
+use crate::store::{QuarantinedRequest, QuarantinedSummary, StoreError};
+
+/// Most bytes that are hashed for one answer: some milliseconds.
+const HASHED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that one trial hashes at least: the keys and the headers.
+const TRIAL_BYTES_MIN: usize = 512;
+/// Requests that are read at once: at most 1 MiB of bodies.
+const READ_MAX: usize = 16;
+
+/// Finds causes, within a limit of work.
+struct Trier {
+    rules: Arc<Rules>,
+    /// Bytes that may still be hashed.
+    left: usize,
+}
+
+/// The cause for one request.
+pub(super) fn of_one(admin: &Admin, quarantined: &QuarantinedRequest) -> Option<String> {
+    let body = quarantined.body.as_deref();
+    let refused = Refused {
+        endpoint: &quarantined.endpoint,
+        headers: &quarantined.headers,
+        body,
+        arrived_at: quarantined.received_at.as_second(),
+    };
+    Trier::new(admin).cause(&refused)
+}
+
+/// The causes for the requests of a page, in its order, by number.
+pub(super) async fn of_page(
+    admin: &Admin,
+    page: &[QuarantinedSummary],
+) -> Result<BTreeMap<i64, String>, StoreError> {
+    let mut trier = Trier::new(admin);
+    let mut causes = BTreeMap::new();
+    let mut read = VecDeque::new();
+    for quarantined in page {
+        let mut refused = Refused {
+            endpoint: &quarantined.endpoint,
+            headers: &quarantined.headers,
+            body: None,
+            arrived_at: quarantined.received_at.as_second(),
+        };
+        let mut whole = None;
+        if quarantined.body && trier.left > 0 && trier.needs_body(&refused) {
+            whole = find(admin, &mut read, quarantined.id).await?;
+            refused.body = whole.as_ref().and_then(|whole| whole.body.as_deref());
+            // Other work goes on between the trials.
+            tokio::task::yield_now().await;
+        }
+        if let Some(cause) = trier.cause(&refused) {
+            causes.insert(quarantined.id, cause);
+        }
+        drop(whole);
+    }
+    Ok(causes)
+}
+
+/// The request with this number. Reads the next ones too, for the next calls.
+async fn find(
+    admin: &Admin,
+    read: &mut VecDeque<QuarantinedRequest>,
+    id: i64,
+) -> Result<Option<QuarantinedRequest>, StoreError> {
+    while read.front().is_some_and(|first| first.id < id) {
+        read.pop_front();
+    }
+    if read.is_empty() {
+        let next = admin.store.read_quarantined(id.saturating_sub(1), READ_MAX);
+        read.extend(next.await?);
+    }
+    // It may have been dropped since.
+    if read.front().is_some_and(|first| first.id == id) {
+        return Ok(read.pop_front());
+    }
+    Ok(None)
+}
+
+impl Trier {
+    fn new(admin: &Admin) -> Self {
+        Self {
+            rules: admin.intake.rules(),
+            left: HASHED_BYTES_MAX,
+        }
+    }
+
+    /// Whether the headers alone do not show the cause.
+    fn needs_body(&self, refused: &Refused<'_>) -> bool {
+        let own = self.rules.endpoints.get(refused.endpoint);
+        own.is_some_and(|own| {
+            let cause = refused.cause_in_headers(own.webhooks());
+            !matches!(cause, Some(Cause::Header(_)))
+        })
+    }
+
+    /// The cause; `None` also if the limit is reached, and for an endpoint that is not configured.
+    fn cause(&mut self, refused: &Refused<'_>) -> Option<String> {
+        let own = self.rules.endpoints.get(refused.endpoint)?;
+        let endpoints = self.rules.endpoints.iter();
+        let mut others: Vec<_> = endpoints
+            .filter(|(name, _)| *name != refused.endpoint)
+            .collect();
+        others.sort_unstable_by_key(|(name, _)| *name);
+        if let Some(body) = refused.body {
+            let of_others: usize = others.iter().map(|(_, other)| other.secrets()).sum();
+            let trials = 2 * own.secrets() + of_others;
+            let bytes = trials.saturating_mul(body.len().saturating_add(TRIAL_BYTES_MIN));
+            if bytes > self.left {
+                self.left = 0;
+                return None;
+            }
+            self.left -= bytes;
+        }
+        let others = others
+            .into_iter()
+            .map(|(name, other)| (&**name, other.webhooks()));
+        let cause = refused.cause(own.webhooks(), others)?;
+        Some(cause.to_string())
+    }
+}
