@@ -38,7 +38,7 @@ use unwrapd::config::{
     Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
 };
 use unwrapd::gateway::Gateway;
-use unwrapd::store::waiting;
+use unwrapd::store::{Bounds, StoreSettings, waiting};
 use unwrapd::telemetry::LogSettings;
 
 /// The secret shared by OpenAI and the gateway.
@@ -93,6 +93,19 @@ impl TestGateway {
         Self::start_with(openai(), folder, store, destinations, server).await
     }
 
+    /// Starts on the store in `folder`, with these limits.
+    pub async fn start_within(
+        folder: TempDir,
+        bounds: Bounds,
+        destinations: Vec<DestinationSettings>,
+    ) -> Self {
+        let store = StoreSettings {
+            url: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
+            bounds,
+        };
+        Self::start_with(openai(), folder, store, destinations, ServerSettings::default()).await
+    }
+
     async fn start_as(
         webhooks: Webhooks,
         folder: TempDir,
@@ -106,7 +119,7 @@ impl TestGateway {
     async fn start_with(
         webhooks: Webhooks,
         folder: TempDir,
-        store: StoreUrl,
+        store: impl Into<StoreSettings>,
         destinations: Vec<DestinationSettings>,
         server: ServerSettings,
     ) -> Self {

@@ -50,7 +50,7 @@ pub(super) async fn of_page(
             body: None,
             arrived_at: quarantined.received_at.as_second(),
         };
-        let mut whole = None;
+        let whole;
         if quarantined.body && trier.left > 0 && trier.needs_body(&refused) {
             whole = find(admin, &mut read, quarantined.id).await?;
             refused.body = whole.as_ref().and_then(|whole| whole.body.as_deref());
@@ -60,7 +60,6 @@ pub(super) async fn of_page(
         if let Some(cause) = trier.cause(&refused) {
             causes.insert(quarantined.id, cause);
         }
-        drop(whole);
     }
     Ok(causes)
 }

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use unwrapd::admin::{Admin, Class, Route, routes};
+use unwrapd::bulk::BulkRunner;
 use unwrapd::clock::Clock;
 use unwrapd::config::ServerSettings;
 use unwrapd::delivery::{Delivery, Outcome};
@@ -50,6 +51,7 @@ fn path(route: &Route) -> String {
     path.replace("{name}", name)
         .replace("{id}", "1")
         .replace("{webhook_id}", "wh_1")
+        .replace("{token}", "t")
 }
 
 /// A body with which the route does its work. A new route needs one here.
@@ -58,6 +60,7 @@ fn body(route: &Route) -> &'static str {
         ("GET", _) => "",
         ("POST", "/api/v1/destinations/{name}/give-up") => "{}",
         ("POST", path) if path.starts_with("/api/v1/destinations/{name}/") => "",
+        ("POST", "/api/v1/replays/{token}/stop") => "",
         ("POST", "/api/v1/replays" | "/api/v1/dead/replay") => r#"{"token": "t"}"#,
         ("POST", "/api/v1/quarantine/retry" | "/api/v1/quarantine/drop" | "/api/v1/dead/drop") => {
             r#"{"all": true}"#
@@ -107,6 +110,7 @@ fn stuck() -> TowerToHyperService<Router> {
         timeout: Duration::from_secs(600),
     }));
     let intake = Arc::new(intake);
+    let bulk = BulkRunner::new(Arc::new(StuckStore), Clock::default(), registry.clone());
     TowerToHyperService::new(unwrapd::admin::router(Admin {
         store: Arc::new(StuckStore),
         intake: Arc::clone(&intake),
@@ -119,6 +123,7 @@ fn stuck() -> TowerToHyperService<Router> {
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),
         registry,
+        bulk,
         config: Arc::default(),
         counts: Arc::default(),
         live: Arc::new(LiveEvents::new(

@@ -9,6 +9,7 @@ mod admin_port;
 mod alerts;
 mod architecture;
 mod bounds;
+mod bulk;
 mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;

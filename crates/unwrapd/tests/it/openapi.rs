@@ -232,6 +232,10 @@ async fn every_answer_is_as_the_document_says() {
     ] {
         operator.get(path).await;
     }
+    let in_background = |token: &str, planned: Option<u64>| {
+        let filter = json!({ "type": ["batch.*"], "since": "1h" });
+        json!({ "token": token, "filter": filter, "background": true, "planned": planned })
+    };
     let all = json!({ "all": true });
     let dry = json!({ "dry_run": true });
     let replay = json!({ "token": "t", "filter": { "webhook_id": ["wh_1"] } });
@@ -252,6 +256,14 @@ async fn every_answer_is_as_the_document_says() {
         ("/api/v1/replays", json!({ "to": "none", "dry_run": true })),
         ("/api/v1/replays", json!({ "wrong": 1 })),
         ("/api/v1/replays", Value::Null),
+        ("/api/v1/replays", in_background("v", None)),
+        ("/api/v1/replays", in_background("v", None)),
+        ("/api/v1/replays", in_background("v", Some(7))),
+        ("/api/v1/replays", in_background("t", None)),
+        ("/api/v1/dead/replay", in_background("w", Some(3))),
+        ("/api/v1/dead/drop", json!({ "all": true, "background": true })),
+        ("/api/v1/replays/v/stop", Value::Null),
+        ("/api/v1/replays/none/stop", Value::Null),
         ("/api/v1/dead/replay", json!({ "dry_run": true })),
         ("/api/v1/dead/replay", json!({ "token": "u" })),
         ("/api/v1/dead/drop", json!({ "all": true, "dry_run": true })),
@@ -264,6 +276,14 @@ async fn every_answer_is_as_the_document_says() {
     ] {
         operator.post(path, body).await;
     }
+    for path in [
+        "/api/v1/replays",
+        "/api/v1/replays/v",
+        "/api/v1/replays/none",
+        "/api/v1/replays/%20",
+    ] {
+        operator.get(path).await;
+    }
     let paths: BTreeSet<(String, String)> = operator
         .seen
         .into_iter()
@@ -271,6 +291,7 @@ async fn every_answer_is_as_the_document_says() {
             let path = path
                 .replace("/app/", "/{name}/")
                 .replace("/gone/", "/{name}/")
+                .replace("/replays/v", "/replays/{token}")
                 .replace("/messages/wh_1", "/messages/{id}")
                 .replace("/messages/wh_3", "/messages/{id}")
                 .replace("/messages/wh_4", "/messages/{id}")

@@ -184,6 +184,7 @@ macro_rules! every_store {
 }
 
 mod accept;
+mod bulk;
 mod claim;
 mod give_up;
 mod handoff;

@@ -1,11 +1,13 @@
-//! `unwrapd quarantine`: lists requests that could not be verified, verifies them again, or drops
-//! them.
+//! `unwrapd quarantine`: lists and shows requests that could not be verified, verifies them again,
+//! or drops them.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::query::{Listed, QueryArguments};
-use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
+use crate::api::{
+    DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
+};
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short};
@@ -17,6 +19,8 @@ use crate::quarantine::Retried;
 pub(crate) enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
+    /// Show one request with its headers, and why it was refused
+    Show(Show),
     /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
     /// Delete requests
@@ -28,6 +32,14 @@ pub(crate) struct Ls {
     /// Cursor printed by the previous page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Number of the request, as listed
+    number: i64,
     #[command(flatten)]
     ask: QueryArguments,
 }
@@ -55,6 +67,7 @@ pub(crate) struct Drop {
 pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Ls(arguments) => ls(arguments).await,
+        Command::Show(arguments) => show(arguments).await,
         Command::Retry(arguments) => retry(arguments).await,
         Command::Drop(arguments) => delete_quarantined(arguments).await,
     }
@@ -68,7 +81,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "ENDPOINT",
         "WEBHOOK-ID",
         "BODY",
-        "REASON",
+        "CAUSE",
     ];
     let page = |QuarantinePage { requests, next }| Listed {
         next,
@@ -94,8 +107,39 @@ fn row(quarantined: QuarantinedView) -> Vec<String> {
         quarantined.endpoint,
         quarantined.webhook_id.unwrap_or_else(|| "-".into()),
         format!("{size}{kept}"),
-        quarantined.reason,
+        quarantined.cause.unwrap_or(quarantined.reason),
     ]
+}
+
+async fn show(arguments: &Show) -> Result<(), Failure> {
+    check_number(arguments.number)?;
+    let admin = arguments.ask.admin.open()?;
+    let path = ["quarantine", &arguments.number.to_string()];
+    let answer: QuarantinedDetail = admin.get(&path, &[]).await?;
+    arguments.ask.print(answer, |quarantined| {
+        let size = quarantined
+            .size
+            .map_or_else(|| "unknown".into(), |size| size.to_string());
+        let body = if quarantined.has_body {
+            "stored"
+        } else {
+            "not stored"
+        };
+        let rows = [
+            ("endpoint", quarantined.endpoint),
+            ("arrived", format!("{:.3}", quarantined.received_at)),
+            ("bytes", format!("{size} ({body})")),
+            ("reason", quarantined.reason),
+            ("cause", quarantined.cause.unwrap_or_else(|| "not found".into())),
+        ];
+        for (name, value) in rows {
+            outln!("{name:<8}  {}", plain(&value))?;
+        }
+        for (name, value) in quarantined.headers {
+            outln!("{}: {}", plain(&name), plain(&value))?;
+        }
+        Ok(())
+    })
 }
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
@@ -215,7 +259,11 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
 }
 
 fn check(chosen: &Chosen) -> Result<(), Failure> {
-    if chosen.number.is_some_and(|number| number < 1) {
+    chosen.number.map_or(Ok(()), check_number)
+}
+
+fn check_number(number: i64) -> Result<(), Failure> {
+    if number < 1 {
         return Err(usage(
             "a number must be 1 or more; `unwrapd quarantine ls` lists them",
         ));
