@@ -139,7 +139,7 @@ impl BulkEnd {
     pub(crate) fn columns(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::Stopped => (STOPPED, None),
-            Self::Failed(reason) => ("failed", Some(reason)),
+            Self::Failed(reason) => ("failed", Some(reason.as_str())),
         }
     }
 }

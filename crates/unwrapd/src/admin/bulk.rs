@@ -185,8 +185,11 @@ pub(super) async fn show(admin: &Admin, token: &Token) -> Result<BulkView, Refus
 /// Ends the run with this token after its present step, unless it has ended.
 pub(super) async fn stop(admin: &Admin, token: &Token) -> Result<BulkView, Refusal> {
     let now = admin.clock.stamp();
-    let run = admin.store.end_bulk_run(token, &BulkEnd::Stopped, now);
-    let run = run.await?.ok_or_else(no_such_run)?;
+    let ended = admin
+        .store
+        .end_bulk_run(token, &BulkEnd::Stopped, now)
+        .await?;
+    let run = ended.ok_or_else(no_such_run)?;
     admin.bulk.notify();
     Ok(view(admin, run))
 }

@@ -174,6 +174,7 @@ const PURE: &[&str] = &[
     "clock/line.rs",
     "clock/state.rs",
     "diagnosis.rs",
+    "diagnosis/trials.rs",
     "message.rs",
     "route.rs",
     "delivery.rs",

@@ -114,8 +114,8 @@ fn row(quarantined: QuarantinedView) -> Vec<String> {
 async fn show(arguments: &Show) -> Result<(), Failure> {
     check_number(arguments.number)?;
     let admin = arguments.ask.admin.open()?;
-    let path = ["quarantine", &arguments.number.to_string()];
-    let answer: QuarantinedDetail = admin.get(&path, &[]).await?;
+    let number = arguments.number.to_string();
+    let answer: QuarantinedDetail = admin.get(&["quarantine", &number], &[]).await?;
     arguments.ask.print(answer, |quarantined| {
         let size = quarantined
             .size

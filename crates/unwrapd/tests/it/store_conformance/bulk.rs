@@ -47,7 +47,8 @@ async fn begun(store: &Arc<dyn Store>, start: &BulkStart) -> BulkRun {
 }
 
 async fn step(store: &Arc<dyn Store>, name: &str) -> Option<ReplayStep> {
-    let step = store.bulk_step(&token(name), 2, at(21).into()).await;
+    let token = token(name);
+    let step = store.bulk_step(&token, 2, at(21).into()).await;
     step.unwrap()
 }
 
@@ -131,8 +132,10 @@ async fn a_stopped_run_changes_nothing_more(place: &dyn Place) {
     let store = five(place, Next::Delivered).await;
     begun(&store, &start("t", BulkAction::Replay, "{}")).await;
     step(&store, "t").await;
-    let stop = store.end_bulk_run(&token("t"), &BulkEnd::Stopped, at(22));
-    let stopped = stop.await.unwrap().unwrap();
+    let stopped = store
+        .end_bulk_run(&token("t"), &BulkEnd::Stopped, at(22))
+        .await;
+    let stopped = stopped.unwrap().unwrap();
     assert_eq!(
         (stopped.state, stopped.counts.deliveries, stopped.ended_at),
         (BulkState::Stopped, 2, Some(at(22)))
@@ -158,8 +161,10 @@ async fn a_stopped_run_changes_nothing_more(place: &dyn Place) {
     let failed = BulkEnd::Failed("too late".into());
     let again = store.end_bulk_run(&token("t"), &failed, at(24)).await;
     assert_eq!(again.unwrap(), Some(stopped));
-    let unknown = store.end_bulk_run(&token("u"), &BulkEnd::Stopped, at(24));
-    assert_eq!(unknown.await.unwrap(), None);
+    let unknown = store
+        .end_bulk_run(&token("u"), &BulkEnd::Stopped, at(24))
+        .await;
+    assert_eq!(unknown.unwrap(), None);
     assert_eq!(step(&store, "u").await, None);
 }
 
