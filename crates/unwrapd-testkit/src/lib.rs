@@ -103,7 +103,14 @@ impl TestGateway {
             url: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
             bounds,
         };
-        Self::start_with(openai(), folder, store, destinations, ServerSettings::default()).await
+        Self::start_with(
+            openai(),
+            folder,
+            store,
+            destinations,
+            ServerSettings::default(),
+        )
+        .await
     }
 
     async fn start_as(

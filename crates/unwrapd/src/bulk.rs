@@ -114,11 +114,7 @@ impl BulkRunner {
 
     /// Begins the runs that have no task yet, and ends the tasks of those that are over. Returns
     /// the time until the next look; `None`: the gateway stops.
-    async fn look(
-        &self,
-        running: &mut Running,
-        shutdown: &CancellationToken,
-    ) -> Option<Duration> {
+    async fn look(&self, running: &mut Running, shutdown: &CancellationToken) -> Option<Duration> {
         let taken = self.0.store.take_bulk_runs();
         let taken = match shutdown.run_until_cancelled(taken).await? {
             Ok(taken) => taken,

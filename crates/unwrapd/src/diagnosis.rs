@@ -153,7 +153,10 @@ impl fmt::Display for Cause {
 }
 
 fn time(f: &mut fmt::Formatter<'_>, age: i64, is_authentic: Option<bool>) -> fmt::Result {
-    let (far, place) = (spoken(age.unsigned_abs()), if age < 0 { "after" } else { "before" });
+    let (far, place) = (
+        spoken(age.unsigned_abs()),
+        if age < 0 { "after" } else { "before" },
+    );
     let subject = match is_authentic {
         Some(_) => "The signature is right, and it was made",
         None => "The timestamp is",
@@ -216,7 +219,10 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_right_by_now_is_the_cause() {
-        assert_eq!(cause(OWN, "{}", Some("{}"), 0), Some(Cause::SecretsCorrected));
+        assert_eq!(
+            cause(OWN, "{}", Some("{}"), 0),
+            Some(Cause::SecretsCorrected)
+        );
     }
 
     #[test]
@@ -241,19 +247,33 @@ mod tests {
     #[test]
     fn a_body_or_a_secret_that_nobody_knows_is_told_apart_from_nothing() {
         for (secret, body) in [(UNKNOWN, "{}"), (OWN, "{ }")] {
-            assert_eq!(cause(secret, "{}", Some(body), 0), Some(Cause::UnknownSecret));
+            assert_eq!(
+                cause(secret, "{}", Some(body), 0),
+                Some(Cause::UnknownSecret)
+            );
         }
         assert_eq!(cause(UNKNOWN, "{}", None, 0), None);
     }
 
     #[test]
     fn a_time_outside_the_tolerance_is_told_with_its_distance() {
-        let old = cause(OWN, "{}", Some("{}"), 6 * 3600 + 59).unwrap().to_string();
-        assert!(old.starts_with("The signature is right, and it was made 6 h before"), "{old}");
+        let old = cause(OWN, "{}", Some("{}"), 6 * 3600 + 59)
+            .unwrap()
+            .to_string();
+        assert!(
+            old.starts_with("The signature is right, and it was made 6 h before"),
+            "{old}"
+        );
         let new = cause(OWN, "{}", Some("{}"), -600).unwrap().to_string();
-        assert!(new.contains("10 min after the arrival: set the clock"), "{new}");
+        assert!(
+            new.contains("10 min after the arrival: set the clock"),
+            "{new}"
+        );
         let unknown = cause(OWN, "{}", None, 400_000).unwrap().to_string();
-        assert!(unknown.starts_with("The timestamp is 4 days before"), "{unknown}");
+        assert!(
+            unknown.starts_with("The timestamp is 4 days before"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -121,7 +121,11 @@ pub(super) async fn start(admin: &Admin, asked: BulkRequest) -> Result<BulkView,
         as_of,
         planned,
     };
-    let run = match admin.store.begin_bulk_run(&start, admin.clock.stamp()).await? {
+    let run = match admin
+        .store
+        .begin_bulk_run(&start, admin.clock.stamp())
+        .await?
+    {
         BulkBegun::Begun(run) => *run,
         BulkBegun::AnotherRun => {
             return Err(Refusal::new(

@@ -94,7 +94,11 @@ fn token_of(token: Option<Token>) -> Result<Token, Refusal> {
 }
 
 /// The replay, if it can be made.
-pub(super) fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay, Refusal> {
+pub(super) fn checked(
+    stored: &Stored,
+    filter: Filter,
+    to: Option<String>,
+) -> Result<Replay, Refusal> {
     check(&filter)?;
     if let Some(to) = &to
         && !stored.registry.is_configured(to)

@@ -25,8 +25,7 @@ impl<'r> SignedRequest<'r> {
     /// Its timestamp, in Unix seconds.
     pub(super) fn sent_at(self) -> Option<i64> {
         let mut headers = self.headers.iter();
-        let (_, value) =
-            headers.find(|(name, _)| name.eq_ignore_ascii_case(WEBHOOK_TIMESTAMP))?;
+        let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case(WEBHOOK_TIMESTAMP))?;
         value.trim().parse().ok()
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use unwrapd::store::replay::{AsOf, Replay};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{BULK_RUNS_MAX, BulkAction, BulkRuns as _, BulkStart, Bounds, Lifecycle as _};
+use unwrapd::store::{BULK_RUNS_MAX, Bounds, BulkAction, BulkRuns as _, BulkStart, Lifecycle as _};
 
 use crate::support::application::{Answer, Application};
 use crate::support::tally::Counted as _;
@@ -140,7 +140,10 @@ async fn a_run_waits_for_room_and_then_goes_on() {
     })
     .await;
     let run = run_of(&test, "t").await;
-    assert_eq!((&run["state"], &run["deliveries"]), (&json!("running"), &json!(5)));
+    assert_eq!(
+        (&run["state"], &run["deliveries"]),
+        (&json!("running"), &json!(5))
+    );
     let reason = run["reason"].as_str().unwrap();
     assert!(reason.contains("full"), "{reason}");
     test.switch_app("resume").await;
@@ -161,7 +164,11 @@ async fn a_stopped_run_keeps_what_it_has_done() {
     .await;
     let stopped = stop(&test, "t").await;
     assert_eq!(stopped["state"], "stopped");
-    assert_eq!(stop(&test, "t").await, stopped, "and a second stop changes nothing");
+    assert_eq!(
+        stop(&test, "t").await,
+        stopped,
+        "and a second stop changes nothing"
+    );
     test.switch_app("resume").await;
     for _ in 0..5 {
         app.next().await;

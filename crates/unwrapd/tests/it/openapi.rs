@@ -261,7 +261,10 @@ async fn every_answer_is_as_the_document_says() {
         ("/api/v1/replays", in_background("v", Some(7))),
         ("/api/v1/replays", in_background("t", None)),
         ("/api/v1/dead/replay", in_background("w", Some(3))),
-        ("/api/v1/dead/drop", json!({ "all": true, "background": true })),
+        (
+            "/api/v1/dead/drop",
+            json!({ "all": true, "background": true }),
+        ),
         ("/api/v1/replays/v/stop", Value::Null),
         ("/api/v1/replays/none/stop", Value::Null),
         ("/api/v1/dead/replay", json!({ "dry_run": true })),

@@ -147,7 +147,10 @@ async fn a_page_of_large_bodies_has_causes_within_a_limit_of_work() {
     assert!(listed[0]["cause"].is_string());
     assert!(listed[REQUESTS - 2]["cause"].is_null());
     let missing = listed[REQUESTS - 1]["cause"].as_str().unwrap();
-    assert!(missing.contains("`webhook-signature` is missing"), "{missing}");
+    assert!(
+        missing.contains("`webhook-signature` is missing"),
+        "{missing}"
+    );
 }
 
 /// Beyond the dedupe horizon, copies are no longer recognised: OpenAI may have sent the webhook
@@ -341,7 +344,11 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
         assert!(list.contains(cause), "{list}");
     }
     let shown = text(&run(&serving, &["show", "1"]));
-    for part in ["no signature matches", "No secret of this gateway", "webhook-id: wh_1"] {
+    for part in [
+        "no signature matches",
+        "No secret of this gateway",
+        "webhook-id: wh_1",
+    ] {
         assert!(shown.contains(part), "{shown}");
     }
     assert_eq!(run(&serving, &["show", "9"]).status.code(), Some(3));

@@ -111,10 +111,7 @@ impl BulkStatements for PostgresStore {
         let mut runs = Vec::with_capacity(rows.len());
         for row in &rows {
             let action: &str = row.try_get(1).map_err(Failure::from)?;
-            runs.push((
-                replay_record::token(row, 0)?,
-                BulkAction::of_column(action),
-            ));
+            runs.push((replay_record::token(row, 0)?, BulkAction::of_column(action)));
         }
         Ok(runs)
     }

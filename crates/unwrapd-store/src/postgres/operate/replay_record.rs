@@ -104,10 +104,7 @@ pub(crate) async fn write(
 }
 
 /// The record of this token.
-pub(crate) async fn read(
-    pool: &Arc<Pool>,
-    token: &Token,
-) -> Result<Option<ReplayRecord>, Failure> {
+pub(crate) async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, Failure> {
     let token = token.as_str();
     let rows = pool
         .once(Purpose::Looking, READ, params![token => TEXT])

@@ -130,7 +130,10 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
             ("arrived", format!("{:.3}", quarantined.received_at)),
             ("bytes", format!("{size} ({body})")),
             ("reason", quarantined.reason),
-            ("cause", quarantined.cause.unwrap_or_else(|| "not found".into())),
+            (
+                "cause",
+                quarantined.cause.unwrap_or_else(|| "not found".into()),
+            ),
         ];
         for (name, value) in rows {
             outln!("{name:<8}  {}", plain(&value))?;

@@ -112,7 +112,11 @@ async fn a_bulk_run_goes_on_where_it_was_after_opening_again(place: &dyn Place) 
 
 async fn a_bulk_drop_by_many_at_once_drops_and_counts_each_dead_letter_once(place: &dyn Place) {
     let store = five(place, Next::Dead).await;
-    begun(&store, &start("t", BulkAction::Drop, r#"{"status":["dead"]}"#)).await;
+    begun(
+        &store,
+        &start("t", BulkAction::Drop, r#"{"status":["dead"]}"#),
+    )
+    .await;
     // Died after the moment of the run.
     accept_as(&store, "wh_late", "batch.completed", 6, &["app"]).await;
     settle_all(&store, "app", 21, Next::Dead).await;

@@ -129,7 +129,7 @@ pub(super) async fn run(
         match step(store, replay, token, second, 3).await {
             ReplayStep::More(_) => {}
             ReplayStep::Done(replayed) => return replayed.counts,
-            ReplayStep::AnotherReplay => panic!("{token}"),
+            ReplayStep::Ended(_) | ReplayStep::AnotherReplay => panic!("{token}"),
         }
     }
 }
