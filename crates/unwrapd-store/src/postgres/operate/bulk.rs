@@ -37,14 +37,19 @@ const ADOPT: &str = "
 const END: &str = "
     UPDATE replay SET ended_at = $2, ending = $3, reason = $4 WHERE token = $1 AND ended_at IS NULL";
 
-/// Takes over the runs whose gateway is gone. A gateway that is treated as dead takes none.
+/// Takes over the runs whose gateway is gone. A gateway that is treated as dead takes none. Of two
+/// gateways at the same time, the second sees the present row only, and not who else is gone: so it
+/// compares the gateway of that row.
 const TAKE: &str = "
-    WITH taken AS (
-        UPDATE replay SET gateway = $1
+    WITH gone AS MATERIALIZED (
+        SELECT id, gateway FROM replay
         WHERE ended_at IS NULL AND began_at IS NOT NULL AND gateway IS DISTINCT FROM $1
             AND NOT EXISTS (SELECT FROM gateway AS living WHERE living.id = replay.gateway)
             AND EXISTS (SELECT FROM gateway AS living WHERE living.id = $1)
-        RETURNING id, token, action
+    ), taken AS (
+        UPDATE replay SET gateway = $1 FROM gone
+        WHERE replay.id = gone.id AND replay.gateway IS NOT DISTINCT FROM gone.gateway AND ended_at IS NULL
+        RETURNING replay.id, token, action
     ), ours AS (
         SELECT id, token, action FROM replay
         WHERE ended_at IS NULL AND began_at IS NOT NULL AND gateway = $1
