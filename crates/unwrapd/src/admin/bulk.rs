@@ -89,27 +89,9 @@ pub(super) async fn start(admin: &Admin, asked: BulkRequest) -> Result<BulkView,
             to: None,
         },
     };
-    let now = match action {
-        BulkAction::Replay => admin.clock.now(),
-        BulkAction::Drop => admin.clock.stamp(),
-    };
     let (as_of, planned) = match as_of {
         Some(as_of) => (as_of, asked.planned),
-        None => match timeout(PLAN_TIME_MAX, admin.store.plan(&request, now)).await {
-            Ok(plan) => {
-                let plan = plan?;
-                let gone = match action {
-                    BulkAction::Replay => 0,
-                    // Their payloads are needed for a replay only.
-                    BulkAction::Drop => plan.counts.gone,
-                };
-                (plan.as_of, Some(plan.counts.deliveries + gone))
-            }
-            Err(_) => {
-                let newest = i64::MAX;
-                (AsOf { at: now, newest }, None)
-            }
-        },
+        None => plan(admin, action, &request).await?,
     };
     let start = BulkStart {
         token: match asked.token {
@@ -148,6 +130,30 @@ pub(super) async fn start(admin: &Admin, asked: BulkRequest) -> Result<BulkView,
     }
     admin.bulk.notify();
     Ok(view(admin, run))
+}
+
+/// The moment and the number of deliveries of a run that has no plan. The number is not known if
+/// it takes long to count.
+async fn plan(
+    admin: &Admin,
+    action: BulkAction,
+    request: &Replay,
+) -> Result<(AsOf, Option<u64>), Refusal> {
+    let at = match action {
+        BulkAction::Replay => admin.clock.now(),
+        BulkAction::Drop => admin.clock.stamp(),
+    };
+    let Ok(plan) = timeout(PLAN_TIME_MAX, admin.store.plan(request, at)).await else {
+        let newest = i64::MAX;
+        return Ok((AsOf { at, newest }, None));
+    };
+    let plan = plan?;
+    let gone = match action {
+        BulkAction::Replay => 0,
+        // Only a replay needs the payloads.
+        BulkAction::Drop => plan.counts.gone,
+    };
+    Ok((plan.as_of, Some(plan.counts.deliveries + gone)))
 }
 
 /// The refusal of a token whose run has ended early.

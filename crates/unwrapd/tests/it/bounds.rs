@@ -57,10 +57,9 @@ fn path(route: &Route) -> String {
 /// A body with which the route does its work. A new route needs one here.
 fn body(route: &Route) -> &'static str {
     match (route.method().as_str(), route.path()) {
-        ("GET", _) => "",
+        ("GET", _) | ("POST", "/api/v1/replays/{token}/stop") => "",
         ("POST", "/api/v1/destinations/{name}/give-up") => "{}",
         ("POST", path) if path.starts_with("/api/v1/destinations/{name}/") => "",
-        ("POST", "/api/v1/replays/{token}/stop") => "",
         ("POST", "/api/v1/replays" | "/api/v1/dead/replay") => r#"{"token": "t"}"#,
         ("POST", "/api/v1/quarantine/retry" | "/api/v1/quarantine/drop" | "/api/v1/dead/drop") => {
             r#"{"all": true}"#
