@@ -12,7 +12,7 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::operate::{candidate, replay_record};
-use crate::postgres::rows::natural;
+use crate::postgres::rows::{all_storable, natural};
 use crate::postgres::shared::Shared;
 use crate::replay::ReplayStep;
 use unwrapd_core::clock::Moment;
@@ -81,7 +81,7 @@ pub(crate) async fn drop_dead(
         return Ok(0);
     }
     let (now, dead_at) = (now.as_millisecond(), dead_at.as_millisecond());
-    let destinations = &filter.destination;
+    let destinations = all_storable(&filter.destination);
     let given = params![
         messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
     ];

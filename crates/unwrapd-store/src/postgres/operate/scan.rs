@@ -10,7 +10,7 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{signed, timestamp};
+use crate::postgres::rows::{all_storable, signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
@@ -59,8 +59,10 @@ pub(crate) async fn scan_page(
     let (first, last) = (*span.start(), *span.end());
     let (since, until) = times(selection);
     let filter = &selection.filter;
-    let endpoints = Some(&filter.endpoint).filter(|names| !names.is_empty());
-    let ids = &filter.webhook_id;
+    // `Selection::wants` compares the texts themselves, so a text with NUL selects nothing.
+    let endpoints = all_storable(&filter.endpoint);
+    let endpoints = Some(endpoints).filter(|names| !names.is_empty());
+    let ids = all_storable(&filter.webhook_id);
     // A condition on the ids only if there are some: the planner uses no index for an array that
     // may be NULL.
     let ids_wanted = if ids.is_empty() {
