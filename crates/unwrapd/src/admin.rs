@@ -19,6 +19,7 @@ mod replay;
 mod route;
 mod settings;
 mod shared_counts;
+mod shared_run;
 mod traffic;
 mod unconfigured;
 

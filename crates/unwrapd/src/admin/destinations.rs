@@ -1,10 +1,9 @@
 //! The routes for the state of each destination, and for changing it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -12,13 +11,14 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
-use super::json::{Refusal, answer};
+use super::json::{Refusal, answer, read_or_default};
 use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
     TestRequest, TestResult,
 };
+use crate::clock::milliseconds;
 use crate::delivery::{Delivery, Outcome};
 use crate::destinations::Configured;
 use crate::destinations::state::{Circuit, DestinationState};
@@ -43,14 +43,14 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         Route::post(
             "/api/v1/destinations/{name}/pause",
-            Bounds::CHANGE_LITTLE,
+            Bounds::CHANGE_WITHOUT_BODY,
             pause,
             Operation::json::<PauseResult>("pause", "Pauses a destination.")
                 .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
         ),
         Route::post(
             "/api/v1/destinations/{name}/resume",
-            Bounds::CHANGE_LITTLE,
+            Bounds::CHANGE_WITHOUT_BODY,
             resume,
             Operation::json::<PauseResult>("resume", "Resumes a destination.")
                 .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
@@ -73,9 +73,7 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
 /// All destinations: the configured ones, and others with deliveries or a pause in the store.
 pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
-    let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
-        .counts
-        .get(admin.store.destination_counts())
+    let mut destination_counts: BTreeMap<String, DestinationCounts> = counts(admin)
         .await?
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
@@ -104,6 +102,13 @@ pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
         ));
     }
     Ok(DestinationList { destinations })
+}
+
+/// The deliveries of each destination, from a count that several requests share.
+pub(super) async fn counts(admin: &Admin) -> Result<Vec<DestinationCounts>, StoreError> {
+    let store = Arc::clone(&admin.store);
+    let count = async move { store.destination_counts().await };
+    admin.counts.get(count).await
 }
 
 fn view(
@@ -205,13 +210,9 @@ fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
 async fn test(
     State(admin): State<Admin>,
     Path(name): Path<String>,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let wanted = if body.is_empty() {
-        TestRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(Refusal::bad)?
-    };
+    let wanted: TestRequest = read_or_default(request).await?;
     Ok(answer(&send_sample(&admin, name, wanted).await?))
 }
 
@@ -266,8 +267,4 @@ fn sample(destination: String, event_type: EventType, now: Timestamp) -> Deliver
         payload: event.to_json().into(),
     };
     Delivery::unstored(destination, message)
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
