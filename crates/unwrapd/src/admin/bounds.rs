@@ -44,16 +44,19 @@ pub enum Class {
     Send,
     /// The answer is a stream of events, which ends when its client leaves.
     Stream,
+    /// A scrape of the metrics. It counts in the store, and must not wait for operators.
+    Metrics,
 }
 
 impl Class {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Alive,
         Self::Ready,
         Self::Small,
         Self::Heavy,
         Self::Send,
         Self::Stream,
+        Self::Metrics,
     ];
 
     /// Maximum number of concurrent requests. A request counts until its client has read the
@@ -61,11 +64,12 @@ impl Class {
     #[must_use]
     pub const fn at_once(self) -> usize {
         match self {
-            Self::Alive | Self::Ready => 64,
-            // A stream takes some KiB, and shares the events with the others.
-            Self::Small | Self::Stream => 16,
+            // More streams than there are subscribers at a time: one that was ended counts until
+            // its client has read the end.
+            Self::Alive | Self::Ready | Self::Stream => 64,
+            Self::Small => 16,
             // Each request may hold a connection to the store and a page of the answer.
-            Self::Heavy | Self::Send => 8,
+            Self::Heavy | Self::Send | Self::Metrics => 8,
         }
     }
 
@@ -93,9 +97,10 @@ impl Bounds {
     pub(super) const ALIVE: Self = Self::new(Class::Alive, 1, 0);
     pub(super) const READY: Self = Self::new(Class::Ready, 5, 0);
     pub(super) const READ_LITTLE: Self = Self::new(Class::Small, 10, 0);
-    pub(super) const CHANGE_LITTLE: Self = Self::new(Class::Small, 10, BODY_BYTES_MAX);
     pub(super) const READ_MUCH: Self = Self::new(Class::Heavy, 60, 0);
     pub(super) const CHANGE_MUCH: Self = Self::new(Class::Heavy, 60, BODY_BYTES_MAX);
+    pub(super) const SCRAPE: Self = Self::new(Class::Metrics, 60, 0);
+    pub(super) const CHANGE_WITHOUT_BODY: Self = Self::new(Class::Small, 10, 0);
     /// The time is that until the stream begins.
     pub(super) const STREAM: Self = Self::new(Class::Stream, 10, 0);
     /// The time is longer than that of any attempt.
@@ -163,7 +168,7 @@ pub(super) async fn bounded(
             Err(_) => Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!(
-                    "there was no answer within {} s; the work may still be completed",
+                    "there was no answer within {} s; a change may still take effect",
                     bounds.time.as_secs()
                 ),
             )

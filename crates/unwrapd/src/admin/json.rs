@@ -1,7 +1,7 @@
 //! Requests and responses of operators: JSON, only from programs and not from other web sites.
 //! Every error is a problem according to [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -147,6 +147,17 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
         .await
         .map_err(|_| Refusal::bad("the body ended too early"))?;
     serde_json::from_slice(&body).map_err(Refusal::bad)
+}
+
+/// As [`read`], for a route whose body is optional: without one, the default.
+pub(super) async fn read_or_default<T: DeserializeOwned + Default>(
+    request: Request,
+) -> Result<T, Refusal> {
+    // The body is complete, so its size is known.
+    if request.body().size_hint().exact() == Some(0) {
+        return Ok(T::default());
+    }
+    read(request).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -163,6 +163,11 @@ impl Parameter {
         self
     }
 
+    /// The name, if it is a parameter of the query.
+    pub(super) fn query_name(&self) -> Option<&'static str> {
+        matches!(self.place, Place::Query).then_some(self.name)
+    }
+
     fn describe(&self) -> PathParameter {
         let one = match &self.kind {
             Kind::Text => ObjectBuilder::new().schema_type(Type::String),
@@ -240,6 +245,11 @@ impl Operation {
     /// It takes these parameters.
     pub(super) fn parameters(self, parameters: &'static [Parameter]) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// Its parameters in the query and in headers.
+    pub(super) fn all_parameters(&self) -> &'static [Parameter] {
+        self.parameters
     }
 
     /// The parameter of its path is a number.

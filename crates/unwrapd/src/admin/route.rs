@@ -3,15 +3,19 @@
 use std::fmt;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::Admin;
 use super::access::{Guard, guard};
 use super::bounds::{Bounded, Bounds, Permits, bounded};
-use super::operation::Operation;
+use super::json::Refusal;
+use super::operation::{Operation, Parameter};
+use crate::observe::refusals::shown;
 
 /// A route of the admin port. The port serves only such routes, so that every route has bounds and a
 /// description.
@@ -122,14 +126,23 @@ impl Route {
         &self.operation
     }
 
-    /// Converts the route to a router. A request passes the guard, then the bounds, then the
-    /// handler.
+    /// Converts the route to a router. A request passes the guard, then the check of its query, then
+    /// the bounds, then the handler. A wrong method is answered behind the guard.
     pub(super) fn served(self, permits: &Permits, who: &Guard) -> Router<Admin> {
         let bounds = Bounded {
             bounds: self.bounds,
             permits: permits.clone(),
         };
-        let handler = self.handler.layer(from_fn_with_state(bounds, bounded));
+        let takes_any_query = self.takes_any_query();
+        let handler = self
+            .handler
+            .route_layer(from_fn_with_state(bounds, bounded));
+        let handler = if takes_any_query {
+            handler
+        } else {
+            let known = self.operation.all_parameters();
+            handler.route_layer(from_fn_with_state(known, check_query))
+        };
         let handler = if self.is_open {
             handler
         } else {
@@ -137,4 +150,38 @@ impl Route {
         };
         Router::new().route(self.path, handler)
     }
+
+    /// Whether an unknown parameter is ignored. Probes and scrapers add some against caches.
+    fn takes_any_query(&self) -> bool {
+        !self.path.starts_with("/api/")
+    }
+}
+
+/// Refuses parameters of the query that the description does not have: a misspelt filter would
+/// select everything.
+async fn check_query(
+    State(known): State<&'static [Parameter]>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match unknown_parameter(request.uri().query().unwrap_or_default(), known) {
+        Some(detail) => Refusal::bad(detail).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// The problem, if the query has a parameter that is not known.
+fn unknown_parameter(query: &str, known: &[Parameter]) -> Option<String> {
+    let known: Vec<&str> = known.iter().filter_map(Parameter::query_name).collect();
+    let mut names = form_urlencoded::parse(query.as_bytes());
+    let (name, _) = names.find(|(name, _)| !known.contains(&&**name))?;
+    let name = shown(&name);
+    Some(if known.is_empty() {
+        format!("this path takes no parameters, and `{name}` is one")
+    } else {
+        format!(
+            "this path takes no parameter `{name}`; its parameters are {}",
+            known.join(", ")
+        )
+    })
 }

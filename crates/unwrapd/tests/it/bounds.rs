@@ -229,6 +229,24 @@ async fn every_admin_route_refuses_more_body_than_its_bound_announced_or_not() {
     }
 }
 
+/// The bounds are those of the right method. A body must not hide that the method is wrong.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_method_with_a_large_body_is_answered_with_the_right_one() {
+    for route in routes() {
+        let body = "x".repeat(route.bounds().body_bytes_max + 1);
+        let mut request = asked(&route, body);
+        *request.method_mut() = Method::DELETE;
+        let response = stuck().call(request).await.unwrap();
+        assert_eq!(response.status(), 405, "{route:?}");
+        let allow = response.headers()["allow"].to_str().unwrap();
+        assert!(
+            allow.contains(route.method().as_str()),
+            "{route:?}: {allow}"
+        );
+        problem(response).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
     for route in routes() {

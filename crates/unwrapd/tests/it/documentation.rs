@@ -411,6 +411,7 @@ fn route_row(route: &Route) -> Vec<String> {
         Class::Heavy => "heavy",
         Class::Send => "send",
         Class::Stream => "stream",
+        Class::Metrics => "metrics",
     };
     let body = match body_bytes_max {
         0 => "none".to_owned(),

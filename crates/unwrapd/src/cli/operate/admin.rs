@@ -156,6 +156,14 @@ impl Admin {
         self.ask(request).await
     }
 
+    /// A request without a body.
+    pub(super) async fn post_nothing<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<T, Failure> {
+        self.ask(self.client.post(self.at(path)?)).await
+    }
+
     fn at(&self, path: &[&str]) -> Result<Url, Failure> {
         let mut url = self.base.clone();
         url.path_segments_mut()

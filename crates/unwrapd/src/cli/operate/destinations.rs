@@ -70,7 +70,7 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 
 async fn switch(named: &Named, verb: &str) -> Result<PauseResult, Failure> {
     let path = ["destinations", &named.name, verb];
-    named.admin.open()?.post(&path, &()).await
+    named.admin.open()?.post_nothing(&path).await
 }
 
 async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failure> {
