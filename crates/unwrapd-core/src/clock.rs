@@ -474,5 +474,11 @@ fn timestamp(milliseconds: i64) -> Timestamp {
     })
 }
 
+/// The duration in milliseconds.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests;

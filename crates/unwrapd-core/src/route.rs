@@ -2,6 +2,7 @@
 
 mod nearest;
 
+use std::fmt;
 use std::str::FromStr;
 
 use openai_webhooks::EventType;
@@ -49,6 +50,14 @@ impl Patterns {
             patterns.wanted = Self::everything().wanted;
         }
         Ok(patterns)
+    }
+
+    /// The patterns as they are written; exclusions are last.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        let wanted = self.wanted.iter().map(Pattern::to_string);
+        let unwanted = self.unwanted.iter().map(|pattern| format!("!{pattern}"));
+        wanted.chain(unwanted).collect()
     }
 
     /// The types of the catalogue that are wanted.
@@ -104,6 +113,15 @@ impl Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(text) => f.write_str(text),
+            Self::StartsWith(text) => write!(f, "{text}*"),
+        }
+    }
+}
+
 impl FromStr for Pattern {
     type Err = PatternError;
 
@@ -140,6 +158,17 @@ mod tests {
         Patterns::parse(patterns.iter().copied())
             .unwrap()
             .want(Some(event_type))
+    }
+
+    #[test]
+    fn patterns_are_shown_as_they_were_written() {
+        let texts = ["response.*", "batch.failed", "!response.failed"];
+        assert_eq!(Patterns::parse(texts).unwrap().texts(), texts);
+        assert_eq!(
+            Patterns::parse(["!batch.*"]).unwrap().texts(),
+            ["*", "!batch.*"]
+        );
+        assert_eq!(Patterns::everything().texts(), ["*"]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Filters that select messages and deliveries, for lists, replays and dead letters. Pure.
 
+mod id_part;
+mod status;
+mod types;
 mod when;
-
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use openai_webhooks::Envelope;
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::search_keys;
-use unwrapd_core::route::{PatternError, Patterns};
-
+pub use id_part::{IdPart, IdPartError};
+pub use status::{Status, StatusError};
+pub use types::Types;
 pub use when::{When, WhenError};
 
 /// Selection of messages and deliveries. An empty field selects everything.
@@ -30,7 +32,7 @@ pub struct Filter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub until: Option<When>,
-    /// Has a delivery in one of these states.
+    /// Has a delivery in one of these states, or is `unrouted`: no destination wanted it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<Status>,
     /// Has a delivery for one of these.
@@ -48,6 +50,11 @@ pub struct Filter {
     /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
+    /// Has this text in its webhook id, its event id or its resource. A whole id selects only the
+    /// messages with that id. For lists and counts: a search reads payloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, min_length = 4)]
+    pub id_part: Option<IdPart>,
 }
 
 impl Filter {
@@ -87,7 +94,12 @@ impl Filter {
         !self.webhook_id.is_empty() || self.names_payloads()
     }
 
-    /// Whether it names messages by ids that stand in their payloads.
+    /// Whether payloads must be read for it.
+    pub(super) fn reads_payloads(&self) -> bool {
+        self.names_payloads() || self.id_part.is_some()
+    }
+
+    /// Whether it names messages by whole ids that stand in their payloads.
     pub(super) fn names_payloads(&self) -> bool {
         !self.event_id.is_empty() || !self.resource.is_empty()
     }
@@ -97,6 +109,23 @@ impl Filter {
     pub(super) fn search_keys(&self) -> (Vec<u32>, Vec<u32>) {
         let keys = |ids: &[String]| ids.iter().map(|id| search_keys::key(id)).collect();
         (keys(&self.event_id), keys(&self.resource))
+    }
+
+    /// Whether stores return candidates that it does not select in the end.
+    pub(super) fn is_sifted(&self) -> bool {
+        let by_deliveries = self.names_deliveries() && !self.names_unrouted_only();
+        by_deliveries || !self.types.is_empty()
+    }
+
+    /// Whether it selects messages that no destination wanted. A destination rules them out.
+    #[must_use]
+    pub fn wants_unrouted(&self) -> bool {
+        self.status.contains(&Status::Unrouted) && self.destination.is_empty()
+    }
+
+    /// Whether it selects only messages that no destination wanted, of which stores have a list.
+    pub(super) fn names_unrouted_only(&self) -> bool {
+        self.wants_unrouted() && self.status.iter().all(|it| *it == Status::Unrouted)
     }
 
     /// Whether it asks for deliveries of a kind, and not only for messages.
@@ -132,17 +161,34 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was
-    /// deleted.
-    pub(super) fn wants_payload(&self, payload: Option<&[u8]>) -> bool {
-        let filter = &self.filter;
-        if !filter.names_payloads() {
+    /// Whether the payload decides if a message with this webhook id is asked for.
+    pub(super) fn depends_on_payload(&self, webhook_id: &str) -> bool {
+        self.filter.names_payloads() || self.unmatched_part(webhook_id).is_some()
+    }
+
+    /// Whether a message is asked for, as far as its ids tell. A `payload` of `None` was deleted,
+    /// or [does not decide](Self::depends_on_payload).
+    pub(super) fn wants_payload(&self, webhook_id: &str, payload: Option<&[u8]>) -> bool {
+        if !self.depends_on_payload(webhook_id) {
             return true;
         }
+        let part = self.unmatched_part(webhook_id);
+        let payload = payload.filter(|payload| part.is_none_or(|part| part.is_in(payload)));
+        let filter = &self.filter;
         payload.and_then(Envelope::read).is_some_and(|envelope| {
+            let has_part = |id: Option<&str>| {
+                part.is_none_or(|part| id.is_some_and(|id| id.contains(part.as_str())))
+            };
             is_any_of(&filter.event_id, |id| envelope.event_id() == Some(id))
                 && is_any_of(&filter.resource, |id| envelope.resource_id() == Some(id))
+                && (has_part(envelope.event_id()) || has_part(envelope.resource_id()))
         })
+    }
+
+    /// The part of an id that is asked for, if this webhook id does not contain it.
+    fn unmatched_part(&self, webhook_id: &str) -> Option<&IdPart> {
+        let part = self.filter.id_part.as_ref();
+        part.filter(|part| !webhook_id.contains(part.as_str()))
     }
 
     /// Whether a message is asked for, as far as it can be told without its payload and its
@@ -160,7 +206,7 @@ impl Selection {
             && self.until.is_none_or(|until| received_at < until)
             && is_any_of(&filter.endpoint, |name| name == endpoint)
             && is_any_of(&filter.webhook_id, |id| id == webhook_id)
-            && filter.types.patterns.want(event_type)
+            && filter.types.want(event_type)
     }
 }
 
@@ -168,98 +214,6 @@ impl Selection {
 fn is_any_of<T>(named: &[T], is: impl Fn(&T) -> bool) -> bool {
     named.is_empty() || named.iter().any(is)
 }
-
-/// Patterns of event types, and how they were written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct Types {
-    texts: Vec<String>,
-    patterns: Patterns,
-}
-
-impl Types {
-    fn is_empty(&self) -> bool {
-        self.texts.is_empty()
-    }
-}
-
-impl Default for Types {
-    fn default() -> Self {
-        Self {
-            texts: Vec::new(),
-            patterns: Patterns::everything(),
-        }
-    }
-}
-
-impl TryFrom<Vec<String>> for Types {
-    type Error = PatternError;
-
-    fn try_from(texts: Vec<String>) -> Result<Self, PatternError> {
-        let patterns = Patterns::parse(texts.iter().map(String::as_str))?;
-        Ok(Self { texts, patterns })
-    }
-}
-
-impl From<Types> for Vec<String> {
-    fn from(types: Types) -> Self {
-        types.texts
-    }
-}
-
-/// Status of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// The delivery waits for an attempt, or one is under way.
-    Waiting,
-    /// The destination has it.
-    Delivered,
-    /// Given up.
-    Dead,
-    /// Given up, and someone has looked at it and does not want it any more.
-    Dropped,
-}
-
-impl Status {
-    /// The status for a state in a store. Stores record a dropped delivery as a dead one with a
-    /// mark.
-    pub(super) fn of(state: &str, is_dropped: bool) -> Self {
-        match state {
-            "delivered" => Self::Delivered,
-            "dead" if is_dropped => Self::Dropped,
-            "dead" => Self::Dead,
-            _ => Self::Waiting,
-        }
-    }
-
-    /// The name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
-impl FromStr for Status {
-    type Err = StatusError;
-
-    fn from_str(text: &str) -> Result<Self, StatusError> {
-        [Self::Waiting, Self::Delivered, Self::Dead, Self::Dropped]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(StatusError)
-    }
-}
-
-/// The text is no status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a status must be `waiting`, `delivered`, `dead` or `dropped`")]
-pub struct StatusError;
 
 #[cfg(test)]
 mod tests {
@@ -271,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_filter_survives_being_written_down() {
-        let json = r#"{"type":["response.*","!response.failed"],"since":"3d","until":"2026-11-24T07:00:00Z","status":["dead"],"destination":["app"],"endpoint":["production"],"webhook_id":["wh_1"],"event_id":["evt_1"],"resource":["resp_1"]}"#;
+        let json = r#"{"type":["response.*","!response.failed"],"since":"3d","until":"2026-11-24T07:00:00Z","status":["dead"],"destination":["app"],"endpoint":["production"],"webhook_id":["wh_1"],"event_id":["evt_1"],"resource":["resp_1"],"id_part":"evt_"}"#;
         let filter: Filter = serde_json::from_str(json).unwrap();
         let again = serde_json::from_str(&serde_json::to_string(&filter).unwrap()).unwrap();
         assert_eq!(filter, again);
@@ -284,6 +238,40 @@ mod tests {
         assert!(serde_json::from_str::<Filter>(r#"{"types":["response.*"]}"#).is_err());
         assert!(serde_json::from_str::<Filter>(r#"{"status":["gone"]}"#).is_err());
         assert!(serde_json::from_str::<Filter>(r#"{"type":["resp*"]}"#).is_err());
+        assert!(serde_json::from_str::<Filter>(r#"{"id_part":"abc"}"#).is_err());
+    }
+
+    #[test]
+    fn a_part_of_an_id_is_searched_in_three_ids() {
+        let filter = Filter {
+            id_part: Some("_123".parse().unwrap()),
+            ..Filter::default()
+        };
+        let selection = filter.select(now());
+        let payload = |event: &str, resource: &str| {
+            format!(
+                r#"{{"type":"batch.failed","id":"{event}","data":{{"id":"{resource}"}},"x":"_1234"}}"#
+            )
+        };
+        let wants = |webhook_id: &str, payload: &str| {
+            selection.wants_payload(webhook_id, Some(payload.as_bytes()))
+        };
+        assert!(wants("wh_1234", ""));
+        assert!(wants("wh_1", &payload("evt_12345", "batch_1")));
+        assert!(wants("wh_1", &payload("evt_1", "batch_123")));
+        assert!(!wants("wh_1", &payload("evt_1", "batch_1")));
+        assert!(selection.wants_payload("wh_1234", None));
+        assert!(!selection.wants_payload("wh_1", None));
+    }
+
+    #[test]
+    fn a_destination_rules_out_messages_that_no_destination_wanted() {
+        let filter = |json: &str| serde_json::from_str::<Filter>(json).unwrap();
+        assert!(filter(r#"{"status":["unrouted"]}"#).names_unrouted_only());
+        assert!(filter(r#"{"status":["unrouted","dead"]}"#).wants_unrouted());
+        assert!(!filter(r#"{"status":["unrouted","dead"]}"#).names_unrouted_only());
+        assert!(!filter(r#"{"status":["unrouted"],"destination":["app"]}"#).wants_unrouted());
+        assert!(!filter("{}").wants_unrouted());
     }
 
     #[test]

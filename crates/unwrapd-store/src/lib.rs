@@ -8,11 +8,13 @@
 #![cfg(not(windows))]
 
 mod bounds;
+mod bulk;
 mod capacity;
 mod check;
 mod copy;
 mod destination_control;
 mod error;
+mod failures;
 pub mod filter;
 mod fleet;
 mod give_up;
@@ -41,10 +43,14 @@ mod traffic;
 mod views;
 
 pub use bounds::Bounds;
+pub use bulk::{
+    BULK_RUNS_MAX, BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart, BulkState,
+};
 pub use check::Check;
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use destination_control::{DestinationControl, DestinationCounts, LaneCounts, waiting};
 pub use error::StoreError;
+pub use failures::{FAILED_MAX, FailureCause, Failures};
 pub use fleet::{
     Configuration, FRESH, Fleet, FleetChanges, FleetGateway, GatewayIdentity, SharedCircuit,
 };
@@ -65,5 +71,6 @@ pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind, TrafficRange};
 pub use views::{
-    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
+    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView,
+    PAGE_MAX, Page,
 };

@@ -5,11 +5,14 @@
 //! takes its decision inside it.
 
 mod browse;
+pub(super) mod bulk;
+mod count;
 mod dead;
 mod replay;
 pub(super) mod replay_batch;
 pub(super) mod replay_record;
 mod scan;
+mod search;
 mod select;
 pub(super) mod statements;
 
@@ -17,11 +20,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::StoreError;
+use super::failures::Failures;
 use super::filter::Filter;
 use super::operations::Operations;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
 use super::traffic::{TrafficCount, TrafficRange};
-use super::views::{MessagePage, MessageView, Page};
+use super::views::{MessageCount, MessagePage, MessageView, Page};
 use statements::Statements;
 use unwrapd_core::clock::Moment;
 
@@ -34,6 +38,15 @@ impl<S: Statements> Operations for S {
         page: Page,
     ) -> Result<MessagePage, StoreError> {
         browse::list(self, filter, now, page).await
+    }
+
+    async fn count_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        max: u64,
+    ) -> Result<MessageCount, StoreError> {
+        count::count(self, filter, now, max).await
     }
 
     async fn get_message(
@@ -54,6 +67,17 @@ impl<S: Statements> Operations for S {
 
     async fn drop_dead(&self, run: &DropRun, now: Timestamp) -> Result<Dropped, StoreError> {
         dead::step(self, run, now).await
+    }
+
+    async fn failures(&self, destination: &str) -> Result<Failures, StoreError> {
+        Ok(Failures::of(self.failed_deliveries(destination).await?))
+    }
+
+    async fn last_deliveries(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        Statements::last_deliveries(self, since).await
     }
 
     async fn traffic(

@@ -4,23 +4,33 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::StoreError;
+use super::failures::Failures;
 use super::filter::Filter;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
 use super::traffic::{TrafficCount, TrafficRange};
-use super::views::{MessagePage, MessageView, Page};
+use super::views::{MessageCount, MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
 /// The store as operators use it: lists and replays messages, and drops dead letters.
 #[async_trait]
 pub trait Operations: Send + Sync {
     /// Returns a page of the messages that match a filter, newest first. Messages that arrive
-    /// between two pages are on neither.
+    /// between two pages are on neither. A search among many messages ends early, with a page that
+    /// may be empty and has a next one.
     async fn list_messages(
         &self,
         filter: &Filter,
         now: Timestamp,
         page: Page,
     ) -> Result<MessagePage, StoreError>;
+
+    /// Counts the messages that match a filter, up to `max` and for some 50 milliseconds.
+    async fn count_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        max: u64,
+    ) -> Result<MessageCount, StoreError>;
 
     /// Returns the messages with this webhook id, one for each endpoint that received it, with
     /// their attempts and, if requested, their payloads. If there are none, it looks for messages
@@ -48,6 +58,17 @@ pub trait Operations: Send + Sync {
     /// Drops up to [`DropRun::limit`] dead letters, or a few more. They stay visible as dropped, and
     /// filters for dead letters no longer match them.
     async fn drop_dead(&self, run: &DropRun, now: Timestamp) -> Result<Dropped, StoreError>;
+
+    /// Groups the deliveries to a destination that failed by the answer of their latest attempt:
+    /// its dead letters, and the waiting ones that have failed at least once. Only the newest
+    /// [`FAILED_MAX`](super::FAILED_MAX) count.
+    async fn failures(&self, destination: &str) -> Result<Failures, StoreError>;
+
+    /// Returns the latest minute since `since` in which each destination got a delivery.
+    async fn last_deliveries(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
     /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
     /// first `max` of them.

@@ -38,12 +38,16 @@ pub trait QuarantineStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<QuarantinedRequest>, StoreError>;
 
-    /// Does the same as [`read_quarantined`](Self::read_quarantined), without reading bodies.
+    /// Returns the first `limit` requests in the quarantine with a number below `after`, the newest
+    /// first, without reading bodies. `None`: begin with the newest.
     async fn list_quarantined(
         &self,
-        after: i64,
+        after: Option<i64>,
         limit: usize,
     ) -> Result<Vec<QuarantinedSummary>, StoreError>;
+
+    /// Returns the number of requests in the quarantine, or `max` if there are more.
+    async fn count_quarantined(&self, max: u64) -> Result<u64, StoreError>;
 
     /// Deletes the requests with these numbers from the quarantine. Returns how many there were.
     async fn delete_quarantined(

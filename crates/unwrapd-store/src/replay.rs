@@ -140,6 +140,10 @@ pub struct Plan {
     pub destinations: BTreeMap<String, u64>,
     /// Ids of the filter that no stored message has.
     pub unknown: Vec<String>,
+    /// Messages that the filter selects as unrouted, and that are not delivered, because the replay
+    /// names no destination.
+    #[serde(default)]
+    pub unrouted: u64,
 }
 
 /// Progress of a replay.
@@ -158,6 +162,8 @@ pub enum ReplayStep {
     More(Replayed),
     /// All of it is done, by this step or long ago.
     Done(Replayed),
+    /// It was ended before all was done. Nothing was changed.
+    Ended(Replayed),
     /// The token belongs to a replay of something else. Nothing was changed.
     AnotherReplay,
 }
@@ -209,14 +215,15 @@ impl Replay {
         choice.is_lost = may_be_lost && deliveries.is_empty() && !has_body;
         let mut add = |delivery: &'e Existing| match delivery.status {
             Status::Waiting => choice.waiting.push(delivery),
-            Status::Delivered | Status::Dead | Status::Dropped => choice.again.push(delivery),
+            _ => choice.again.push(delivery),
         };
         let asked = || deliveries.iter().filter(|delivery| self.asks_for(delivery));
         let Some(to) = &self.to else {
             asked().for_each(add);
             return choice;
         };
-        if self.filter.names_deliveries() && asked().next().is_none() {
+        let is_unrouted = || self.filter.wants_unrouted() && deliveries.is_empty() && has_body;
+        if self.filter.names_deliveries() && asked().next().is_none() && !is_unrouted() {
             return choice;
         }
         match deliveries
@@ -227,6 +234,12 @@ impl Replay {
             None => choice.is_missing = true,
         }
         choice
+    }
+
+    /// Whether the filter selects the message because it has no delivery, and nothing is delivered,
+    /// because the replay names no destination.
+    pub(super) fn leaves_unrouted(&self, deliveries: &[Existing], has_body: bool) -> bool {
+        self.to.is_none() && self.filter.wants_unrouted() && deliveries.is_empty() && has_body
     }
 
     /// Whether the choice depends on whether the payload is stored.
@@ -341,6 +354,26 @@ mod tests {
             (names(&[]), 0, true)
         );
         assert_eq!(chosen(&dead_at("app"), Some("new")), (names(&[]), 0, false));
+    }
+
+    #[test]
+    fn an_unrouted_message_is_delivered_to_a_named_destination_only() {
+        let mut replay = Replay {
+            filter: serde_json::from_str(r#"{"status":["unrouted","dead"]}"#).unwrap(),
+            to: Some("new".into()),
+        };
+        assert!(replay.choose(&[], true).is_missing);
+        assert!(!replay.choose(&[], false).is_missing);
+        assert!(!replay.leaves_unrouted(&[], true));
+        replay.to = None;
+        assert_eq!(replay.choose(&[], true), Choice::default());
+        assert!(replay.leaves_unrouted(&[], true));
+        assert!(!replay.leaves_unrouted(&[], false));
+        assert!(!replay.leaves_unrouted(&deliveries(), true));
+        assert_eq!(
+            chosen(r#"{"status":["unrouted"]}"#, Some("new")),
+            (names(&[]), 0, false)
+        );
     }
 
     #[test]

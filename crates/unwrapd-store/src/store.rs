@@ -1,5 +1,6 @@
 //! A store: all of its traits together.
 
+use super::bulk::BulkRuns;
 use super::destination_control::DestinationControl;
 use super::fleet::{Fleet, FleetGateway};
 use super::inbox::Inbox;
@@ -15,7 +16,14 @@ use super::queue::DeliveryQueue;
 /// If a method of these traits returns `Ok`, its change is durable: it survives a crash of this
 /// process and of the machine.
 pub trait Store:
-    Inbox + QuarantineStore + DeliveryQueue + Operations + DestinationControl + Lifecycle + Maintenance
+    Inbox
+    + QuarantineStore
+    + DeliveryQueue
+    + Operations
+    + BulkRuns
+    + DestinationControl
+    + Lifecycle
+    + Maintenance
 {
     /// The gateways on the store. `None` if the store is not shared.
     fn fleet(&self) -> Option<&dyn Fleet>;

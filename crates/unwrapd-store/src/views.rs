@@ -40,6 +40,15 @@ pub struct MessagePage {
     pub next: Option<i64>,
 }
 
+/// Number of the messages that match a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageCount {
+    /// The messages that were counted.
+    pub messages: u64,
+    /// Whether these are all. If not, the search ended at its limit of messages or of time.
+    pub is_exact: bool,
+}
+
 /// A stored message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessageView {

@@ -34,6 +34,8 @@ pub struct Delivered {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Status(u16),
+    /// With this body.
+    Body(u16, String),
     RetryAfter(u16, &'static str),
     Redirect(String),
     /// 200 if the signature and its time are right, otherwise 400.
@@ -104,6 +106,7 @@ async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes
     let status = |status| StatusCode::from_u16(status).unwrap();
     match answer.unwrap_or(Answer::Status(200)) {
         Answer::Status(code) => status(code).into_response(),
+        Answer::Body(code, body) => (status(code), body).into_response(),
         Answer::RetryAfter(code, after) => (status(code), [("retry-after", after)]).into_response(),
         Answer::Redirect(to) => {
             (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()

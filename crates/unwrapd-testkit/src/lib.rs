@@ -29,6 +29,7 @@ pub mod wall_clock;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
@@ -38,7 +39,7 @@ use unwrapd::config::{
     Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
 };
 use unwrapd::gateway::Gateway;
-use unwrapd::store::waiting;
+use unwrapd::store::{Bounds, StoreSettings, waiting};
 use unwrapd::telemetry::LogSettings;
 
 /// The secret shared by OpenAI and the gateway.
@@ -93,6 +94,26 @@ impl TestGateway {
         Self::start_with(openai(), folder, store, destinations, server).await
     }
 
+    /// Starts on the store in `folder`, with these limits.
+    pub async fn start_within(
+        folder: TempDir,
+        bounds: Bounds,
+        destinations: Vec<DestinationSettings>,
+    ) -> Self {
+        let store = StoreSettings {
+            url: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
+            bounds,
+        };
+        Self::start_with(
+            openai(),
+            folder,
+            store,
+            destinations,
+            ServerSettings::default(),
+        )
+        .await
+    }
+
     async fn start_as(
         webhooks: Webhooks,
         folder: TempDir,
@@ -106,28 +127,29 @@ impl TestGateway {
     async fn start_with(
         webhooks: Webhooks,
         folder: TempDir,
-        store: StoreUrl,
+        store: impl Into<StoreSettings>,
         destinations: Vec<DestinationSettings>,
         server: ServerSettings,
     ) -> Self {
-        let gateway = Gateway::start(Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            admin: Some("127.0.0.1:0".parse().unwrap()),
-            server,
-            log: LogSettings::default(),
-            admin_token: None,
-            store: store.into(),
-            endpoints: vec![
-                EndpointSettings::new("production", webhooks),
-                EndpointSettings::new("staging", openai()),
-            ],
-            destinations,
-            written: Written::default(),
-        })
-        .await
-        .unwrap();
+        let config = config(webhooks, store, destinations, server);
+        Self::run(folder, config).await
+    }
+
+    /// Starts with a configuration that `change` has changed.
+    pub async fn configured(
+        destinations: Vec<DestinationSettings>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
+        let mut config = config(openai(), store, destinations, ServerSettings::default());
+        change(&mut config);
+        Self::run(folder, config).await
+    }
+
+    async fn run(folder: TempDir, config: Config) -> Self {
         Self {
-            gateway,
+            gateway: Gateway::start(config).await.unwrap(),
             folder,
             client: client(),
         }
@@ -194,6 +216,29 @@ impl TestGateway {
     }
 }
 
+fn config(
+    webhooks: Webhooks,
+    store: impl Into<StoreSettings>,
+    destinations: Vec<DestinationSettings>,
+    server: ServerSettings,
+) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        admin: Some("127.0.0.1:0".parse().unwrap()),
+        server,
+        log: LogSettings::default(),
+        admin_tokens: None,
+        admin_base_path: Arc::default(),
+        store: store.into(),
+        endpoints: vec![
+            EndpointSettings::new("production", webhooks),
+            EndpointSettings::new("staging", openai()),
+        ],
+        destinations,
+        written: Written::default(),
+    }
+}
+
 /// Waits until the condition holds. The test fails with `what` if it does not in time.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -231,6 +276,17 @@ pub async fn described_answer(request: reqwest::RequestBuilder) -> (u16, Vec<u8>
 
 pub fn client() -> reqwest::Client {
     client_that_waits(PATIENCE)
+}
+
+/// A client that follows no redirects, so that a test sees each answer. It takes any certificate.
+pub fn client_that_stays() -> reqwest::Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .unwrap()
 }
 
 /// A client with this time-out.

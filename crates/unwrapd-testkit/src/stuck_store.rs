@@ -9,12 +9,13 @@ use unwrapd::clock::Moment;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
+use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
-    Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
-    StoreUsage, TrafficCount, TrafficRange,
+    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Failures, Lease, MessageCount,
+    MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient,
+    Settled, Store, StoreError, StoreUsage, TrafficCount, TrafficRange,
 };
+use unwrapd::store::{BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart};
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
     QuarantineStore, Summary,
@@ -54,9 +55,13 @@ impl QuarantineStore for StuckStore {
 
     async fn list_quarantined(
         &self,
-        _: i64,
+        _: Option<i64>,
         _: usize,
     ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        pending().await
+    }
+
+    async fn count_quarantined(&self, _: u64) -> Result<u64, StoreError> {
         pending().await
     }
 
@@ -99,6 +104,15 @@ impl Operations for StuckStore {
         pending().await
     }
 
+    async fn count_messages(
+        &self,
+        _: &Filter,
+        _: Timestamp,
+        _: u64,
+    ) -> Result<MessageCount, StoreError> {
+        pending().await
+    }
+
     async fn get_message(&self, _: &str, _: bool) -> Result<Vec<MessageView>, StoreError> {
         pending().await
     }
@@ -115,7 +129,52 @@ impl Operations for StuckStore {
         pending().await
     }
 
+    async fn failures(&self, _: &str) -> Result<Failures, StoreError> {
+        pending().await
+    }
+
+    async fn last_deliveries(&self, _: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        pending().await
+    }
+
     async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl BulkRuns for StuckStore {
+    async fn begin_bulk_run(&self, _: &BulkStart, _: Timestamp) -> Result<BulkBegun, StoreError> {
+        pending().await
+    }
+
+    async fn bulk_step(
+        &self,
+        _: &Token,
+        _: usize,
+        _: Moment,
+    ) -> Result<Option<ReplayStep>, StoreError> {
+        pending().await
+    }
+
+    async fn end_bulk_run(
+        &self,
+        _: &Token,
+        _: &BulkEnd,
+        _: Timestamp,
+    ) -> Result<Option<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn bulk_run(&self, _: &Token) -> Result<Option<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn list_bulk_runs(&self, _: usize) -> Result<Vec<BulkRun>, StoreError> {
+        pending().await
+    }
+
+    async fn take_bulk_runs(&self) -> Result<Vec<(Token, BulkAction)>, StoreError> {
         pending().await
     }
 }

@@ -61,7 +61,7 @@ impl<S: Operations + ?Sized> Counted for S {
                     Status::Waiting => tally.pending += 1,
                     Status::Delivered => tally.delivered += 1,
                     Status::Dead => tally.dead += 1,
-                    Status::Dropped => {}
+                    Status::Dropped | Status::Unrouted => {}
                 }
             }
             page.after = read.next;

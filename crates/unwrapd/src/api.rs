@@ -2,6 +2,7 @@
 //! command line reads them. The types of messages and replays are those of [`store`](crate::store).
 //! Their comments are the descriptions in the OpenAPI document.
 
+mod bulk;
 mod config;
 mod destinations;
 mod endpoints;
@@ -12,14 +13,15 @@ mod quarantine;
 mod replay;
 mod traffic;
 
+pub(crate) use bulk::{BulkList, BulkView};
 pub(crate) use config::{ConfigSetting, ConfigTable, ConfigView};
 pub(crate) use destinations::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
-    PauseResult, TestOutcome, TestRequest, TestResult,
+    LimitsView, PauseResult, TestOutcome, TestRequest, TestResult,
 };
 pub(crate) use endpoints::{EndpointList, EndpointView, SecretView};
 pub(crate) use gateways::{GatewayList, GatewayView};
-pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
+pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails, Sibling};
 pub(crate) use problem::Problem;
 pub(crate) use quarantine::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,

@@ -62,7 +62,7 @@ enum Command {
     Events(events::Command),
     /// Deliver stored messages again: one, many, or the dead letters
     Replay(replay::Arguments),
-    /// List requests that could not be verified, verify them again, or drop them
+    /// List and show requests that could not be verified, verify them again, or drop them
     #[command(subcommand)]
     Quarantine(quarantine::Command),
     /// List dead letters, deliver them again, or drop them

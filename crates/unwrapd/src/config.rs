@@ -11,10 +11,11 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::admin::AdminToken;
+use crate::admin::AdminTokens;
 use crate::files;
 use crate::settings_file::{Mistake, Mistakes, shown_path};
 use crate::store::StoreSettings;
@@ -39,8 +40,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Limits, time-outs and TLS of the ports.
     pub server: ServerSettings,
-    /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
-    pub admin_token: Option<AdminToken>,
+    /// The tokens of that port. `None`: it needs none, so only this machine must reach it.
+    pub admin_tokens: Option<AdminTokens>,
+    /// A prefix of every path of that port; empty if there is none.
+    pub admin_base_path: Arc<str>,
     /// The form of the log.
     pub log: LogSettings,
     /// Settings of the store: its location, and how long and how much it keeps.

@@ -2,6 +2,7 @@
 
 mod circuit_reports;
 pub mod command;
+mod description;
 mod failures;
 mod gate;
 pub mod http;
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::delivery::{Delivery, Outcome};
 
 pub(crate) use circuit_reports::{CircuitReport, CircuitReports};
+pub use description::Description;
 pub(crate) use failures::Failure;
 pub use gate::Gate;
 pub(crate) use http::{client, client_config_for, describe};

@@ -10,6 +10,7 @@ mod core;
 mod dispatchers;
 mod fleet;
 mod identity;
+mod last_deliveries;
 mod liveness;
 mod ports;
 mod report;
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::admin::{Admin, LoadedConfig, Readiness};
+use crate::admin::{Access, Admin, LoadedConfig, Readiness};
 use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
 use crate::destinations::Registry;
 use crate::intake::{Endpoint, Intake, Rules};
@@ -178,6 +179,7 @@ impl Gateway {
             store,
             clock,
             registry,
+            bulk,
             events,
             metrics,
             alerts,
@@ -185,6 +187,12 @@ impl Gateway {
             refusals,
         } = self.core.clone();
         let tasks = &mut self.tasks;
+        let recall = last_deliveries::recall(store.clone(), registry.clone(), clock.clone());
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(recall).await;
+            until.cancelled().await;
+        });
         let prune = prune::run(
             store.clone(),
             clock.clone(),
@@ -192,6 +200,7 @@ impl Gateway {
             shutdown.clone(),
         );
         tasks.spawn(prune);
+        tasks.spawn(bulk.run(shutdown.clone()));
         let traffic = events.traffic().clone();
         tasks.spawn(traffic.run(store.clone(), shutdown.clone()));
         let fleet = Fleet {
@@ -245,6 +254,7 @@ impl Gateway {
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
+            bulk: self.core.bulk.clone(),
             metrics: self.core.metrics.clone(),
             config: Arc::clone(&self.loaded),
             counts: Arc::default(),
@@ -254,7 +264,11 @@ impl Gateway {
                 shutdown.clone(),
             )),
             refusals: Arc::clone(refusals),
-            token: self.config.admin_token.clone(),
+            access: Arc::new(Access::new(
+                self.config.admin_tokens.clone(),
+                self.config.server.admin_tls.is_some(),
+            )),
+            base_path: Arc::clone(&self.config.admin_base_path),
         });
         self.tasks.spawn(listen::serve(
             admin_port,

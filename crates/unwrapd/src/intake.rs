@@ -113,10 +113,10 @@ impl Intake {
     /// Latest webhooks of each endpoint, by name.
     #[must_use]
     pub(crate) fn endpoint_records(&self) -> BTreeMap<String, EndpointRecord> {
-        let rules = self.rules();
+        let (rules, now) = (self.rules(), self.clock.now());
         let endpoints = rules.endpoints.iter();
         endpoints
-            .map(|(name, endpoint)| (name.clone(), endpoint.read_record()))
+            .map(|(name, endpoint)| (name.clone(), endpoint.read_record(now)))
             .collect()
     }
 
@@ -176,6 +176,7 @@ impl Intake {
             let Some(Configured {
                 destination,
                 timeout: longest,
+                ..
             }) = handle.configured()
             else {
                 continue;

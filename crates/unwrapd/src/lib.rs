@@ -30,6 +30,8 @@ pub mod dispatch;
 
 pub mod destinations;
 
+pub mod bulk;
+
 mod prune;
 
 mod alerts;
@@ -47,6 +49,8 @@ mod listen;
 mod metrics;
 
 mod settings_file;
+
+mod diagnosis;
 
 pub mod tls;
 

@@ -48,6 +48,8 @@ pub(crate) struct Listen {
     /// Maximum number of open requests, including those whose response the client does not read.
     open_max: usize,
     patience: Patience,
+    /// Whether a client that closes its half of the connection still waits for the response.
+    half_close: bool,
     drain_seconds: u64,
     tls: Option<Arc<Tls>>,
 }
@@ -57,7 +59,7 @@ impl Listen {
     pub(crate) fn public(settings: &ServerSettings) -> Self {
         Self {
             limit: "the public port (`connections_max`)",
-            connections_max: settings.connections_max,
+            connections_max: settings.connections_max.min(settings.connections_allowed),
             open_max: settings.requests_max + OPEN_BEYOND_MAX,
             patience: Patience {
                 head: settings.head_timeout,
@@ -65,6 +67,8 @@ impl Listen {
                 request: settings.body_timeout + ANSWER_TIME_MAX,
                 answer: None,
             },
+            // A sender of webhooks may send everything, close its half, and then read.
+            half_close: true,
             drain_seconds: DRAIN_SECONDS_MAX,
             tls: settings.tls.clone(),
         }
@@ -83,6 +87,8 @@ impl Listen {
                 answer: Some(settings.idle_timeout),
                 ..public.patience
             },
+            // The end of a stream is noticed at once, and not by the next write that fails.
+            half_close: false,
             drain_seconds: ADMIN_DRAIN_SECONDS_MAX,
             tls: settings.admin_tls.clone(),
         }
@@ -100,7 +106,7 @@ pub(crate) async fn serve(
     let limiter = EvictingLimiter::new(listen.connections_max);
     let port = Arc::new(Port {
         load: Load::new(listen.open_max),
-        http: Http::new(),
+        http: Http::new(listen.half_close),
         router,
         listen,
         refusals,

@@ -15,7 +15,7 @@ use crate::store::Accepted;
 
 pub use bus::{EventBus, Observer, Subscription};
 pub use live::LiveEvents;
-pub(crate) use live::{Listener, Live, LiveEvent, Start};
+pub(crate) use live::{Live, LiveEvent, Start, Subscriber};
 pub(crate) use log::TARGET;
 
 /// One step of a webhook, or one change of a destination, the store or the fleet.

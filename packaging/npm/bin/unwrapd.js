@@ -22,14 +22,11 @@ function program() {
 
 const child = spawn(program(), process.argv.slice(2), { stdio: "inherit" });
 
-// The terminal sends its signals to both, and everyone else only to this process.
-const passed = ["SIGHUP", "SIGQUIT", "SIGTERM"];
-for (const signal of passed) {
+// The terminal sends its signals to both, and everyone else only to this process. The program counts
+// signals that follow each other immediately as one.
+for (const signal of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"]) {
   process.on(signal, () => child.kill(signal));
 }
-process.on("SIGINT", () => {
-  if (!process.stdin.isTTY) child.kill("SIGINT");
-});
 
 child.on("error", (error) => {
   console.error(`unwrapd: cannot start the program: ${error.message}`);

@@ -1,9 +1,12 @@
 //! Lists and shows messages.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 use super::scan::{CANDIDATES_MAX, Pages};
-use super::select::with_deliveries;
+use super::search::resolve;
+use super::select::matching;
 use super::statements::{Order, Statements, ViewRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -12,6 +15,9 @@ use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page,
 /// Messages read at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
 const MESSAGES_AT_ONCE_MAX: usize = 32;
 
+/// Time after which a page ends, however few messages it has: well before its request does.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A page of the selected messages, the newest first, with the latest attempt of each delivery.
 pub(crate) async fn list(
     statements: &impl Statements,
@@ -19,6 +25,8 @@ pub(crate) async fn list(
     now: Timestamp,
     page: Page,
 ) -> Result<MessagePage, StoreError> {
+    let began = Instant::now();
+    let filter = &resolve(statements, filter).await?;
     let selection = filter.select(now);
     let limit = page.limit.clamp(1, PAGE_MAX);
     let newest = match page.after {
@@ -27,25 +35,16 @@ pub(crate) async fn list(
     };
     let mut pages = Pages::open(statements, &selection, 1..=newest, Order::NewestFirst).await?;
     let mut builder = PageBuilder::default();
-    while !builder.is_full(limit) {
-        let is_sparse = filter.names_deliveries();
-        let max = if is_sparse {
+    while !builder.is_full(limit) && began.elapsed() < TIME_MAX {
+        let max = if filter.is_sifted() {
             CANDIDATES_MAX
         } else {
             limit - builder.messages.len()
         };
-        let Some(mut candidates) = pages.next(max).await? else {
+        let Some(candidates) = pages.next(max).await? else {
             break;
         };
-        if is_sparse {
-            // Views are dear; the deliveries of many messages are read at once.
-            let messages = with_deliveries(statements, &candidates).await?;
-            let mut selected = messages.iter().map(|message| {
-                let mut deliveries = message.deliveries.iter();
-                deliveries.any(|delivery| filter.wants(&delivery.destination, delivery.status))
-            });
-            candidates.retain(|_| selected.next().unwrap_or(false));
-        }
+        let candidates = matching(statements, filter, candidates).await?;
         for some in candidates.chunks(MESSAGES_AT_ONCE_MAX) {
             let request = ViewRequest {
                 messages: some.iter().map(|candidate| candidate.seq).collect(),

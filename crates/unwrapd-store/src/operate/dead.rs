@@ -2,11 +2,31 @@
 
 use jiff::Timestamp;
 
+use super::bulk::BulkStatements;
+use super::replay_record::ReplayRecord;
 use super::select::select;
-use super::statements::{DeadLetters, Statements};
+use super::statements::{DeadLetters, ReplayPage, SelectedPage, Seqs, Statements};
 use crate::error::StoreError;
-use crate::filter::Status;
-use crate::replay::{DropRun, Dropped};
+use crate::filter::{Filter, Status};
+use crate::replay::{DropRun, Dropped, ReplayStep};
+
+/// Takes the next step of the bulk run with this record.
+pub(super) async fn go_on(
+    statements: &impl BulkStatements,
+    record: ReplayRecord,
+    limit: usize,
+    now: Timestamp,
+) -> Result<ReplayStep, StoreError> {
+    if let Some(end) = record.end() {
+        return Ok(end);
+    }
+    let filter = only_dead(&record.request.filter);
+    let within = record.next..=record.newest;
+    let selected = select_dead(statements, &filter, record.started_at, within, limit).await?;
+    statements
+        .drop_page(ReplayPage { record, selected }, now)
+        .await
+}
 
 /// Drops some of the selected dead letters: those of each message as a whole.
 pub(crate) async fn step(
@@ -14,20 +34,10 @@ pub(crate) async fn step(
     run: &DropRun,
     now: Timestamp,
 ) -> Result<Dropped, StoreError> {
-    let mut filter = run.filter.clone();
-    if filter.status.is_empty() {
-        filter.status = vec![Status::Dead];
-    }
+    let filter = only_dead(&run.filter);
     let dead_at = run.as_of.at;
-    let selection = filter.select(dead_at);
     let within = run.after.unwrap_or(0)..=run.as_of.newest;
-    let page = select(statements, &selection, within, run.limit, None, |message| {
-        let deliveries = message.deliveries.iter();
-        deliveries
-            .filter(|delivery| delivery.is_dead_and_wanted(&filter))
-            .count()
-    })
-    .await?;
+    let page = select_dead(statements, &filter, dead_at, within, run.limit).await?;
     let deliveries = if page.messages.is_empty() {
         0
     } else {
@@ -42,4 +52,42 @@ pub(crate) async fn step(
         deliveries,
         next: page.next,
     })
+}
+
+/// The next messages with dead letters that the filter wants.
+async fn select_dead(
+    statements: &impl Statements,
+    filter: &Filter,
+    dead_at: Timestamp,
+    within: Seqs,
+    limit: usize,
+) -> Result<SelectedPage, StoreError> {
+    let selection = filter.select(dead_at);
+    select(statements, &selection, within, limit, None, |message| {
+        let deliveries = message.deliveries.iter();
+        deliveries
+            .filter(|delivery| delivery.is_dead_and_wanted(filter))
+            .count()
+    })
+    .await
+}
+
+/// The filter, for dead letters unless it names a status.
+fn only_dead(filter: &Filter) -> Filter {
+    let mut filter = filter.clone();
+    if filter.status.is_empty() {
+        filter.status = vec![Status::Dead];
+    }
+    filter
+}
+
+impl ReplayPage {
+    /// The dead letters of the page of a drop.
+    pub(crate) fn dead_letters(&self) -> DeadLetters {
+        DeadLetters {
+            messages: self.selected.messages.clone(),
+            filter: only_dead(&self.record.request.filter),
+            dead_at: self.record.started_at,
+        }
+    }
 }

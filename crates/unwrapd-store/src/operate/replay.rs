@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jiff::Timestamp;
 
 use super::replay_batch::StoredMessage;
+use super::replay_record::ReplayRecord;
 use super::scan::{CANDIDATES_MAX, Pages};
 use super::select::{for_replay, select};
 use super::statements::{Candidate, Order, ReplayPage, Statements};
+use crate::bulk::BulkAction;
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::replay::{AsOf, Counts, Plan, Replay, ReplayRun, ReplayStep, Replayed};
+use crate::replay::{AsOf, Counts, Plan, Replay, ReplayRun, ReplayStep};
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
@@ -30,6 +32,7 @@ pub(crate) async fn plan(
         oldest: None,
         newest: None,
         destinations: BTreeMap::new(),
+        unrouted: 0,
         unknown: unknown(statements, &replay.filter.webhook_id).await?,
     };
     let mut pages = Pages::open(statements, &selection, 0..=newest, Order::OldestFirst).await?;
@@ -43,6 +46,9 @@ pub(crate) async fn plan(
 }
 
 fn count(plan: &mut Plan, replay: &Replay, candidate: &Candidate, message: &StoredMessage) {
+    if replay.leaves_unrouted(&message.deliveries, message.has_payload) {
+        plan.unrouted += 1;
+    }
     let (choice, can_be_made) = message.choose(replay);
     if !plan.counts.add(&choice, message.lane, can_be_made) {
         return;
@@ -82,23 +88,30 @@ pub(crate) async fn step(
     now: Moment,
 ) -> Result<ReplayStep, StoreError> {
     let record = statements.replay_record(run, now.now).await?;
-    let replay = &run.replay;
-    if record.request != *replay {
+    if !record.is_of(BulkAction::Replay, &run.replay) {
         return Ok(ReplayStep::AnotherReplay);
     }
-    if record.has_ended {
-        return Ok(ReplayStep::Done(Replayed {
-            counts: record.counts,
-            due: BTreeSet::new(),
-        }));
+    go_on(statements, record, run.limit, now).await
+}
+
+/// Takes the next step of the replay with this record.
+pub(super) async fn go_on(
+    statements: &impl Statements,
+    record: ReplayRecord,
+    limit: usize,
+    now: Moment,
+) -> Result<ReplayStep, StoreError> {
+    if let Some(end) = record.end() {
+        return Ok(end);
     }
+    let replay = &record.request;
     let selection = replay.filter.select(record.started_at);
     let within = record.next..=record.newest;
     let selected = select(
         statements,
         &selection,
         within,
-        run.limit,
+        limit,
         Some(replay),
         |message| message.choose(replay).0.deliveries(),
     )

@@ -128,6 +128,19 @@ impl ReplayBatch {
         Ok(batch)
     }
 
+    /// The batch of a page whose dead letters were dropped.
+    pub(crate) fn of_dropped(ReplayPage { record, selected }: &ReplayPage, dropped: u64) -> Self {
+        let mut counts = record.counts;
+        counts.deliveries += dropped;
+        Self {
+            counts,
+            again: Vec::new(),
+            missing: Vec::new(),
+            waiting: Vec::new(),
+            next: selected.next,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.again.is_empty() && self.missing.is_empty() && self.waiting.is_empty()
     }
@@ -163,6 +176,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::bulk::{BulkAction, BulkState};
     use crate::filter::Status;
     use crate::operate::replay_record::ReplayRecord;
     use crate::operate::statements::SelectedPage;
@@ -185,6 +199,8 @@ mod tests {
     fn record(to: Option<&str>) -> ReplayRecord {
         ReplayRecord {
             id: 1,
+            token: "t".parse().unwrap(),
+            action: BulkAction::Replay,
             request: Replay {
                 to: to.map(str::to_owned),
                 ..Replay::default()
@@ -193,7 +209,11 @@ mod tests {
             newest: 100,
             next: 0,
             counts: Counts::default(),
-            has_ended: false,
+            began_at: None,
+            planned: None,
+            ended_at: None,
+            state: BulkState::Running,
+            reason: None,
         }
     }
 

@@ -1,10 +1,12 @@
-//! Selects messages by their deliveries, for steps of a replay and of a drop.
+//! Selects messages by their deliveries.
+
+use std::collections::HashSet;
 
 use super::replay_batch::StoredMessage;
 use super::scan::{CANDIDATES_MAX, Pages};
 use super::statements::{Candidate, Order, SelectedPage, Seqs, Statements};
 use crate::error::StoreError;
-use crate::filter::Selection;
+use crate::filter::{Filter, Selection};
 use crate::replay::Replay;
 
 /// Most pages that one step reads. A page takes some ten milliseconds, so a step is over long
@@ -44,6 +46,36 @@ pub(super) async fn with_deliveries(
     let seqs: Vec<i64> = candidates.iter().map(|candidate| candidate.seq).collect();
     let deliveries = statements.deliveries(&seqs).await?;
     Ok(StoredMessage::of_candidates(candidates, deliveries))
+}
+
+/// Those of these candidates that the filter selects by their deliveries, or because they have none.
+pub(super) async fn matching(
+    statements: &impl Statements,
+    filter: &Filter,
+    mut candidates: Vec<Candidate>,
+) -> Result<Vec<Candidate>, StoreError> {
+    // The list of unrouted messages has no others.
+    if !filter.names_deliveries() || filter.names_unrouted_only() {
+        return Ok(candidates);
+    }
+    // Views are dear; the deliveries of many messages are read at once.
+    let messages = with_deliveries(statements, &candidates).await?;
+    let mut unrouted = HashSet::new();
+    if filter.wants_unrouted() {
+        let bare = messages.iter().filter(|it| it.deliveries.is_empty());
+        let bare: Vec<i64> = bare.map(|message| message.seq).collect();
+        if !bare.is_empty() {
+            // The others were pruned.
+            unrouted = statements.with_payload(&bare).await?;
+        }
+    }
+    let mut selected = messages.iter().map(|message| {
+        let mut deliveries = message.deliveries.iter();
+        unrouted.contains(&message.seq)
+            || deliveries.any(|delivery| filter.wants(&delivery.destination, delivery.status))
+    });
+    candidates.retain(|_| selected.next().unwrap_or(false));
+    Ok(candidates)
 }
 
 /// The next messages with selected deliveries, until there are `limit` such deliveries, or the step

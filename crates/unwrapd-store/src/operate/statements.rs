@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::replay_record::ReplayRecord;
 use crate::error::StoreError;
+use crate::failures::FailedDeliveries;
 use crate::filter::{Filter, Selection};
 use crate::replay::{Existing, ReplayRun, ReplayStep};
 use crate::traffic::{TrafficCount, TrafficRange};
@@ -23,6 +24,17 @@ pub(crate) trait Statements: Send + Sync {
     /// The part of `within` that can hold messages of the selected time.
     async fn narrow(&self, selection: &Selection, within: Seqs) -> Result<Seqs, StoreError>;
 
+    /// Does the same with a limit of work: a part that holds only some of the messages is not
+    /// whole.
+    async fn narrow_some(
+        &self,
+        selection: &Selection,
+        within: Seqs,
+    ) -> Result<Narrowed, StoreError>;
+
+    /// The number of messages, or `max` if there are more.
+    async fn count_all(&self, max: u64) -> Result<u64, StoreError>;
+
     /// The next selected messages of a range. A page takes some ten milliseconds, so it may be
     /// empty and not the last.
     async fn scan(&self, selection: &Selection, range: ScanRange) -> Result<ScanPage, StoreError>;
@@ -34,7 +46,8 @@ pub(crate) trait Statements: Send + Sync {
     async fn with_payload(&self, messages: &[i64]) -> Result<HashSet<i64>, StoreError>;
 
     /// These messages in this order, with their numbers, and with the deliveries that the filter
-    /// selects. Messages without such deliveries are left out if the filter names deliveries.
+    /// selects. Messages without such deliveries are left out if the filter names deliveries, except
+    /// those that it selects as unrouted.
     async fn views(&self, request: ViewRequest) -> Result<Vec<(i64, MessageView)>, StoreError>;
 
     /// The record of this run. If there is none, it is created, and the messages of the replay are
@@ -52,6 +65,16 @@ pub(crate) trait Statements: Send + Sync {
     /// Drops these dead letters, and returns their number.
     async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError>;
 
+    /// The newest failed deliveries of a destination, each with its latest attempt: its dead letters,
+    /// and the waiting ones that have failed since they were replayed last.
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
+
+    /// The latest minute since `since` in which each destination got a delivery.
+    async fn last_deliveries(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError>;
+
     /// The first `max` sums of the traffic: a row for each step, kind and name.
     async fn traffic(
         &self,
@@ -62,6 +85,14 @@ pub(crate) trait Statements: Send + Sync {
 
 /// Numbers of messages.
 pub(crate) type Seqs = RangeInclusive<i64>;
+
+/// A part of a range of numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Narrowed {
+    pub(crate) within: Seqs,
+    /// Whether it holds all selected messages of the range.
+    pub(crate) is_whole: bool,
+}
 
 /// Direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,6 +54,12 @@ CREATE TABLE current_partition (
 );
 INSERT INTO current_partition (partition) VALUES (0);
 
+-- The messages that no destination wanted, until they are pruned or replayed to one. A routed message
+-- costs nothing here.
+CREATE TABLE unrouted (
+    seq         bigint   PRIMARY KEY   -- of the message
+);
+
 -- `id` is the number of the message times 256 plus a count: the deliveries of a message stand
 -- together, and are found without an index.
 CREATE TABLE delivery (
@@ -81,7 +87,7 @@ CREATE TABLE delivery (
 );
 CREATE INDEX delivery_ready ON delivery (destination, lane, ready_at, id) WHERE state = 'waiting';
 CREATE INDEX delivery_leased ON delivery (gateway) WHERE gateway IS NOT NULL;
-CREATE INDEX delivery_dead ON delivery (destination) INCLUDE (dropped_at) WHERE state = 'dead';
+CREATE INDEX delivery_dead ON delivery (destination, due_at) INCLUDE (dropped_at) WHERE state = 'dead';
 CREATE INDEX delivery_dead_message ON delivery ((id >> 8)) WHERE state = 'dead';
 
 -- The live gateways.
@@ -165,10 +171,11 @@ BEGIN
     RETURN too_many;
 END $$;
 
--- One row for each replay: its request and its progress.
+-- One row for each replay, and for each other bulk run: its request and its progress.
 CREATE TABLE replay (
     id           bigint  PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     token        text    NOT NULL UNIQUE,
+    action       text    NOT NULL DEFAULT 'replay' CHECK (action IN ('replay', 'drop')),
     request      text    NOT NULL,     -- JSON
     started_at   bigint  NOT NULL,     -- ages in the request count from here
     last_message bigint  NOT NULL,     -- later messages are not replayed
@@ -178,8 +185,14 @@ CREATE TABLE replay (
     calls        bigint  NOT NULL DEFAULT 0,
     waiting      bigint  NOT NULL DEFAULT 0,
     gone         bigint  NOT NULL DEFAULT 0,
-    ended_at     bigint
+    began_at     bigint,               -- when gateways began to carry it on; NULL: a client carries it on
+    planned      bigint,               -- deliveries of its plan; NULL: not known
+    ended_at     bigint,
+    ending       text CHECK (ending IN ('stopped', 'failed')),  -- NULL: not ended, or done
+    reason       text,                 -- why it failed
+    gateway      bigint                -- that carries it on
 );
+CREATE INDEX replay_open ON replay (id) WHERE ended_at IS NULL AND began_at IS NOT NULL;
 
 -- One row, written to test whether a write is possible.
 CREATE TABLE readiness (
@@ -238,11 +251,14 @@ CREATE FUNCTION accept(
     due bigint[],                      -- when they are due
     ends bigint[],                     -- end of the lease of this gateway; NULL: no lease
     quarantined bigint[],              -- requests that leave the quarantine
+    without_delivery bigint[],         -- positions of the messages that no destination wants
     by_gateway bigint, durable text
 ) RETURNS TABLE ("position" bigint, seq bigint, leased_by bigint) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
+DECLARE
+    is_fresh boolean;
 BEGIN
     durable := set_config('synchronous_commit', durable, true);
     -- A gateway that was treated as dead leases nothing, as in `claim`.
@@ -269,10 +285,21 @@ BEGIN
         DELETE FROM quarantine WHERE id = ANY (quarantined)
     )
     SELECT fresh.position, seq, by_gateway FROM fresh;
+    is_fresh := FOUND;
+    -- Messages of this transaction only: another one may have stored the same message with
+    -- deliveries. A statement of its own, because most calls need none.
+    IF cardinality(without_delivery) > 0 THEN
+        INSERT INTO unrouted (seq) SELECT found.seq FROM (
+            SELECT (SELECT message.seq FROM message
+                    WHERE webhook_id = ids[given.position::int] AND endpoint = endpoints[given.position::int]
+                        AND message.xmin = pg_current_xact_id()::xid) AS seq
+            FROM unnest(without_delivery) AS given (position) OFFSET 0
+        ) AS found WHERE found.seq IS NOT NULL;
+    END IF;
     -- A message that is stored already may have reached no stand-by, if the server was stopped
     -- while its commit waited for one. A transaction that has written nothing waits for no
     -- stand-by; to lock a row is to write.
-    IF NOT FOUND THEN
+    IF NOT is_fresh THEN
         PERFORM FROM message WHERE webhook_id = ids[1] AND endpoint = endpoints[1] FOR KEY SHARE;
     END IF;
 END $$;
@@ -344,6 +371,15 @@ BEGIN
     ELSE
         RETURN QUERY SELECT seq FROM payload WHERE event_key = ANY (event_keys) AND resource_key = ANY (resource_keys);
     END IF;
+END $$;
+
+-- First and last number of messages that arrived within a time, and how many there are: of the first
+-- `at_most` that the index finds. The planner would rather read the table from its beginning.
+CREATE FUNCTION find_times(since bigint, until bigint, at_most bigint) RETURNS TABLE (first bigint, last bigint, messages bigint)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY SELECT min(seq), max(seq), count(*)
+    FROM (SELECT seq FROM message WHERE received_at BETWEEN since AND until LIMIT at_most) AS of_time;
 END $$;
 
 -- Records attempts, and returns those that took effect. An attempt that is recorded already, with

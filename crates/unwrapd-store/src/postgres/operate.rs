@@ -1,7 +1,9 @@
 //! Commands of operators in SQL: list, replay, drop, pause, and the quarantine.
 
 pub(in crate::postgres) mod browse;
+pub(in crate::postgres) mod bulk;
 pub(in crate::postgres) mod candidate;
+pub(in crate::postgres) mod failures;
 pub(in crate::postgres) mod pause;
 pub(in crate::postgres) mod quarantine;
 pub(in crate::postgres) mod replay;
@@ -15,10 +17,11 @@ use jiff::Timestamp;
 
 use super::{PostgresStore, traffic};
 use crate::error::StoreError;
+use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;
 use crate::operate::statements::{
-    DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
+    DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
 use crate::traffic::{TrafficCount, TrafficRange};
@@ -33,6 +36,18 @@ impl Statements for PostgresStore {
 
     async fn narrow(&self, selection: &Selection, within: Seqs) -> Result<Seqs, StoreError> {
         Ok(scan::narrow(self.pool(), selection, within).await?)
+    }
+
+    async fn narrow_some(
+        &self,
+        selection: &Selection,
+        within: Seqs,
+    ) -> Result<Narrowed, StoreError> {
+        Ok(scan::narrow_some(self.pool(), selection, within).await?)
+    }
+
+    async fn count_all(&self, max: u64) -> Result<u64, StoreError> {
+        Ok(pause::count(self.pool(), max).await?)
     }
 
     async fn scan(&self, selection: &Selection, range: ScanRange) -> Result<ScanPage, StoreError> {
@@ -65,6 +80,17 @@ impl Statements for PostgresStore {
 
     async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError> {
         Ok(replay::drop_dead(self.pool(), &dead, now).await?)
+    }
+
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
+        Ok(failures::failed(self.pool(), destination).await?)
+    }
+
+    async fn last_deliveries(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        Ok(traffic::last_deliveries(self.pool(), since).await?)
     }
 
     async fn traffic(

@@ -16,6 +16,11 @@ pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// As [`storable`], for texts that a client looks for: PostgreSQL refuses a parameter with NUL.
+pub(crate) fn all_storable(texts: &[String]) -> Vec<Cow<'_, str>> {
+    texts.iter().map(|text| storable(text)).collect()
+}
+
 pub(crate) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     let milliseconds: i64 = row.try_get(column)?;
     Timestamp::from_millisecond(milliseconds)

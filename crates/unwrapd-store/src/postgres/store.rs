@@ -77,10 +77,14 @@ impl QuarantineStore for PostgresStore {
 
     async fn list_quarantined(
         &self,
-        after: i64,
+        after: Option<i64>,
         limit: usize,
     ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         Ok(quarantine::summaries(self.pool(), after, limit).await?)
+    }
+
+    async fn count_quarantined(&self, max: u64) -> Result<u64, StoreError> {
+        Ok(quarantine::count(self.pool(), max).await?)
     }
 
     async fn delete_quarantined(

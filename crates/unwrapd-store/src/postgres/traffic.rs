@@ -22,6 +22,9 @@ const SUMS: &str = "
     SELECT minute / $3 * $3 AS step, kind, name, sum(count)::int8 FROM traffic WHERE minute >= $1 AND minute < $2
     GROUP BY step, kind, name ORDER BY step, kind COLLATE \"C\", name COLLATE \"C\" LIMIT $4";
 
+const LAST_DELIVERIES: &str = "
+    SELECT name, max(minute) FROM traffic WHERE minute >= $1 AND kind = 'delivered' GROUP BY name ORDER BY name COLLATE \"C\"";
+
 const DELETE: &str = "
     WITH deleted AS (
         DELETE FROM traffic WHERE minute < least($1, (SELECT min(minute) FROM traffic) + $2) RETURNING 1
@@ -66,6 +69,19 @@ pub(crate) async fn sums(
                 count: natural(row, 3)?,
             })
         })
+        .collect()
+}
+
+/// The latest minute since `since` in which each destination got a delivery.
+pub(crate) async fn last_deliveries(
+    pool: &Arc<Pool>,
+    since: Timestamp,
+) -> Result<Vec<(String, Timestamp)>, Failure> {
+    let since = since.as_millisecond();
+    let given = params![since => INT8];
+    let rows = pool.once(Purpose::Looking, LAST_DELIVERIES, given).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, timestamp(row, 1)?)))
         .collect()
 }
 

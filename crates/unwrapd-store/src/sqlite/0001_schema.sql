@@ -36,6 +36,12 @@ CREATE TABLE search_block (
     keys        BLOB    NOT NULL
 ) STRICT;
 
+-- The messages that no destination wanted, until they are pruned or replayed to one. A routed message
+-- costs nothing here.
+CREATE TABLE unrouted (
+    seq         INTEGER PRIMARY KEY  -- of the message
+) STRICT;
+
 -- `id` is `message` times 256 plus a count: the deliveries of a message stand together, and are
 -- found without an index.
 CREATE TABLE delivery (
@@ -112,10 +118,11 @@ CREATE TRIGGER message_block_is_full AFTER INSERT ON message WHEN NEW.seq & 4095
         SELECT DISTINCT endpoint FROM message WHERE seq BETWEEN NEW.seq - 4095 AND NEW.seq;
 END;
 
--- One row for each replay: its request and its progress.
+-- One row for each replay, and for each other bulk run: its request and its progress.
 CREATE TABLE replay (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     token        TEXT    NOT NULL UNIQUE,
+    action       TEXT    NOT NULL DEFAULT 'replay' CHECK (action IN ('replay', 'drop')),
     request      TEXT    NOT NULL,   -- JSON
     started_at   INTEGER NOT NULL,   -- ages in the request count from here
     last_message INTEGER NOT NULL,   -- later messages are not replayed
@@ -125,8 +132,13 @@ CREATE TABLE replay (
     calls        INTEGER NOT NULL DEFAULT 0,
     waiting      INTEGER NOT NULL DEFAULT 0,
     gone         INTEGER NOT NULL DEFAULT 0,
-    ended_at     INTEGER
+    began_at     INTEGER,            -- when the gateway began to carry it on; NULL: a client carries it on
+    planned      INTEGER,            -- deliveries of its plan; NULL: not known
+    ended_at     INTEGER,
+    ending       TEXT CHECK (ending IN ('stopped', 'failed')),  -- NULL: not ended, or done
+    reason       TEXT                -- why it failed
 ) STRICT;
+CREATE INDEX replay_open ON replay (id) WHERE ended_at IS NULL AND began_at IS NOT NULL;
 
 -- One row, written to test whether a write is possible.
 CREATE TABLE readiness (

@@ -2,7 +2,9 @@
 //! is selected; the writer changes it.
 
 pub(in crate::sqlite) mod browse;
+pub(in crate::sqlite) mod bulk;
 pub(in crate::sqlite) mod candidate;
+pub(in crate::sqlite) mod failures;
 pub(in crate::sqlite) mod pause;
 pub(in crate::sqlite) mod quarantine;
 pub(in crate::sqlite) mod replay;
@@ -17,10 +19,11 @@ use jiff::Timestamp;
 use super::writer::job::Urgency;
 use super::{SqliteStore, traffic};
 use crate::error::StoreError;
+use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;
 use crate::operate::statements::{
-    DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
+    DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
 use crate::traffic::{TrafficCount, TrafficRange};
@@ -37,6 +40,18 @@ impl Statements for SqliteStore {
     /// A scan skips the blocks of other times by itself.
     async fn narrow(&self, _: &Selection, within: Seqs) -> Result<Seqs, StoreError> {
         Ok(within)
+    }
+
+    async fn narrow_some(&self, _: &Selection, within: Seqs) -> Result<Narrowed, StoreError> {
+        Ok(Narrowed {
+            within,
+            is_whole: true,
+        })
+    }
+
+    async fn count_all(&self, max: u64) -> Result<u64, StoreError> {
+        self.read(move |connection| scan::count_all(connection, max))
+            .await
     }
 
     async fn scan(&self, selection: &Selection, range: ScanRange) -> Result<ScanPage, StoreError> {
@@ -111,6 +126,20 @@ impl Statements for SqliteStore {
             .ask(Urgency::NextCommit, move |work| {
                 replay::drop_dead(work.connection, &dead, now)
             })
+            .await
+    }
+
+    async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
+        let destination = destination.to_owned();
+        self.read(move |connection| failures::failed(connection, &destination))
+            .await
+    }
+
+    async fn last_deliveries(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(move |connection| traffic::last_deliveries(connection, since))
             .await
     }
 

@@ -83,10 +83,15 @@ impl QuarantineStore for SqliteStore {
 
     async fn list_quarantined(
         &self,
-        after: i64,
+        after: Option<i64>,
         limit: usize,
     ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         self.read(move |connection| quarantine::summaries(connection, after, limit))
+            .await
+    }
+
+    async fn count_quarantined(&self, max: u64) -> Result<u64, StoreError> {
+        self.read(move |connection| quarantine::count(connection, max))
             .await
     }
 

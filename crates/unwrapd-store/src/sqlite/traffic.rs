@@ -50,6 +50,21 @@ pub(crate) fn sums(
         .collect()
 }
 
+/// The latest minute since `since` in which each destination got a delivery.
+pub(crate) fn last_deliveries(
+    connection: &Connection,
+    since: Timestamp,
+) -> rusqlite::Result<Vec<(String, Timestamp)>> {
+    connection
+        .prepare_cached(
+            "SELECT name, max(minute) FROM traffic WHERE minute >= ? AND kind = 'delivered' GROUP BY name ORDER BY name",
+        )?
+        .query_map(params![since.as_millisecond()], |row| {
+            Ok((row.get(0)?, timestamp(row, 1)?))
+        })?
+        .collect()
+}
+
 /// The end of the oldest counts from before `before` that are deleted at once.
 pub(crate) fn oldest(connection: &Connection, before: Timestamp) -> rusqlite::Result<Option<i64>> {
     let oldest: Option<i64> = connection

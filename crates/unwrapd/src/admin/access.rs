@@ -1,24 +1,23 @@
-//! Access to the admin port: with the token, or, if there is none, from this machine except from a
-//! web page.
+//! Access to the admin port: with a token or the session that began with one, or, if there is no
+//! token, from this machine except from a web page.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use openai_webhooks::Secret;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::Admin;
 use super::json::Refusal;
+use super::origin::{
+    is_from_a_link_elsewhere, is_of_another_site, is_of_this_machine, text, wants_page,
+};
+use super::tokens::{AdminTokens, Rights};
+use super::{Admin, Needs, login, session};
 
 /// Delay of the response to a wrong token.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
@@ -26,153 +25,205 @@ const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// left to clients with the right token.
 const DELAYED_MAX: usize = 8;
 
-/// The token of operators. It prints as `[redacted]`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken {
-    /// A digest: neither the time of a comparison nor a core dump reveals the token.
-    digest: [u8; 32],
+/// The tokens of the port, and the permits for delayed responses.
+pub struct Access {
+    tokens: Option<AdminTokens>,
+    is_tls: bool,
+    delays: Semaphore,
 }
 
-impl AdminToken {
-    /// Creates the token from its text.
+impl Access {
+    /// Access with these tokens. `None`: every client of the port has all rights, so only this
+    /// machine must reach it. `is_tls` says whether the port itself speaks TLS.
     #[must_use]
-    pub fn new(secret: &Secret) -> Self {
+    pub fn new(tokens: Option<AdminTokens>, is_tls: bool) -> Self {
         Self {
-            digest: Sha256::digest(secret.expose().as_bytes()).into(),
+            tokens,
+            is_tls,
+            delays: Semaphore::new(DELAYED_MAX),
         }
     }
 
-    fn is(&self, text: &str) -> bool {
-        let Ok(secret) = Secret::parse(text) else {
-            return false;
+    pub(super) fn tokens(&self) -> Option<&AdminTokens> {
+        self.tokens.as_ref()
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Delays the response to a wrong token. The delay makes guessing slow and visible. It would
+    /// not protect a weak token, which the configuration refuses. An error if too many responses
+    /// are delayed.
+    pub(super) async fn delay(&self) -> Result<(), Refusal> {
+        let Ok(_delay) = self.delays.try_acquire() else {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests with a wrong token are waiting for their answer; try again",
+            ));
         };
-        Self::new(&secret).digest.ct_eq(&self.digest).into()
+        sleep(WRONG_TOKEN_DELAY).await;
+        Ok(())
     }
 }
 
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken([redacted])")
+impl Default for Access {
+    fn default() -> Self {
+        Self::new(None, false)
     }
 }
 
-/// State of [`guard`]: the token, and the permits for delayed responses.
+/// State of [`guard`]: the port, and the right that the route needs.
 #[derive(Clone)]
 pub(super) struct Guard {
-    admin: Admin,
-    delays: Arc<Semaphore>,
+    pub(super) admin: Admin,
+    pub(super) needs: Needs,
 }
 
-impl Guard {
-    pub(super) fn new(admin: Admin) -> Self {
-        Self {
-            admin,
-            delays: Arc::new(Semaphore::new(DELAYED_MAX)),
-        }
-    }
-}
-
-/// Passes authorised requests only. This check precedes every bound, so that strangers take no
-/// permits from operators.
+/// Passes authorised requests only, with their [`Rights`]. This check precedes every bound, so that
+/// strangers take no permits from operators.
 pub(super) async fn guard(
-    State(Guard { admin, delays }): State<Guard>,
-    request: Request,
+    State(Guard { admin, needs }): State<Guard>,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let refused = match &admin.token {
-        Some(token) if !bears(request.headers(), token) => {
-            // The delay makes guessing slow and visible. It would not protect a weak token, which
-            // the configuration refuses.
-            if request.headers().contains_key(AUTHORIZATION) {
-                let Ok(_delay) = delays.try_acquire() else {
-                    return Refusal::new(
-                        StatusCode::TOO_MANY_REQUESTS,
-                        "too many requests with a wrong token are waiting for their answer; try again",
-                    )
-                    .into_response();
-                };
-                sleep(WRONG_TOKEN_DELAY).await;
-            }
-            Some((
-                StatusCode::UNAUTHORIZED,
-                "this port needs the header `Authorization: Bearer TOKEN`, with the token that `admin_token` in [server] names",
-            ))
+    let admitted = admit(&admin, needs, &request);
+    match admitted {
+        Ok(rights) => {
+            request.extensions_mut().insert(rights);
+            next.run(request).await
         }
-        None if !is_of_this_machine(&request) => Some((
-            StatusCode::FORBIDDEN,
-            "use an IP address or `localhost` in the URL: any other host name may be an attack \
-             from a web page (DNS rebinding); set `admin_token` to allow names",
-        )),
-        _ if is_of_a_page_elsewhere(&request) => Some((
-            StatusCode::FORBIDDEN,
-            "requests from pages of other web sites are refused",
-        )),
-        _ => None,
-    };
-    match refused {
-        None => next.run(request).await,
-        Some((status, text)) => Refusal::new(status, text).into_response(),
+        Err(denial) => {
+            let has_token = request.headers().contains_key(AUTHORIZATION);
+            deny(&admin, denial, has_token).await
+        }
     }
+}
+
+/// Answers a request for a path that does not exist. A browser without a session is led to log in,
+/// as at the paths that do.
+pub(super) async fn no_such_path(State(admin): State<Admin>, request: Request) -> Response {
+    let admitted = admit(&admin, Needs::Read, &request);
+    match admitted {
+        Err(denial @ (Denial::LogIn(_) | Denial::Withheld)) => {
+            let has_token = request.headers().contains_key(AUTHORIZATION);
+            deny(&admin, denial, has_token).await
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn deny(admin: &Admin, denial: Denial, has_token: bool) -> Response {
+    if denial.is_unproven()
+        && has_token
+        && let Err(refusal) = admin.access.delay().await
+    {
+        return refusal.into_response();
+    }
+    denial.response(&admin.base_path)
+}
+
+fn admit(admin: &Admin, needs: Needs, request: &Request) -> Result<Rights, Denial> {
+    let rights = match (needs, admin.access.tokens()) {
+        (Needs::Nothing, _) => Rights::NONE,
+        (_, None) if is_of_this_machine(request) => Rights::ALL,
+        (_, None) => return Err(Denial::HostName),
+        (_, Some(tokens)) => proven(tokens, request.headers(), admin.clock.now())
+            .ok_or_else(|| Denial::unproven(request))?,
+    };
+    if is_of_another_site(request) {
+        return Err(Denial::OtherSite);
+    }
+    if needs == Needs::Operate && !rights.may_operate {
+        return Err(Denial::ReadOnly);
+    }
+    Ok(rights)
+}
+
+/// The rights that a token or a session in these headers gives.
+fn proven(tokens: &AdminTokens, headers: &HeaderMap, now: Timestamp) -> Option<Rights> {
+    let level = bearer(headers).and_then(|token| tokens.level(token));
+    // A proxy may send a header of its own with the session.
+    let level = level.or_else(|| session::level(tokens, headers, now));
+    level.map(|level| tokens.rights(level))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// Whether the sender may see paths, roles and other details.
 pub(super) fn may_see_details(admin: &Admin, request: &Request) -> bool {
-    match &admin.token {
-        Some(token) => bears(request.headers(), token),
-        None => is_of_this_machine(request) && !is_of_a_page_elsewhere(request),
-    }
+    admit(admin, Needs::Read, request).is_ok()
 }
 
 /// Whether the sender has sent a wrong token.
 pub(super) fn has_wrong_token(admin: &Admin, headers: &HeaderMap) -> bool {
-    let is_wrong = |token| headers.contains_key(AUTHORIZATION) && !bears(headers, token);
-    admin.token.as_ref().is_some_and(is_wrong)
+    let is_wrong = |tokens| proven(tokens, headers, admin.clock.now()).is_none();
+    headers.contains_key(AUTHORIZATION) && admin.access.tokens().is_some_and(is_wrong)
 }
 
-fn bears(headers: &HeaderMap, token: &AdminToken) -> bool {
-    let Some((scheme, text)) = text(headers, &AUTHORIZATION).and_then(|text| text.split_once(' '))
-    else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && token.is(text)
+/// Reason why a request is not passed on.
+enum Denial {
+    /// No token and no session, or wrong ones.
+    Unproven,
+    /// The same, of a browser that asks for a page: path and query of the page.
+    LogIn(String),
+    /// A browser has withheld the session, because the user came by a link on another site.
+    Withheld,
+    /// By a host name, at a port without tokens.
+    HostName,
+    /// From a page of another site.
+    OtherSite,
+    /// The token is for reading, and the request is a change.
+    ReadOnly,
 }
 
-/// Protection against DNS rebinding: a web page may make its own name resolve to this machine.
-fn is_of_this_machine(request: &Request) -> bool {
-    let Some(host) = host(request) else {
-        return false;
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
-}
-
-/// Browsers send an `Origin` with every request of a page other than plain reads.
-fn is_of_a_page_elsewhere(request: &Request) -> bool {
-    let Some(origin) = request.headers().get(ORIGIN) else {
-        return false;
-    };
-    let host = host(request).unwrap_or_default();
-    let own = [format!("http://{host}"), format!("https://{host}")];
-    !own.iter().any(|own| own.as_bytes() == origin.as_bytes())
-}
-
-/// The requested host. In HTTP/2 the target contains it, and the header `host` is optional. `None`
-/// also if both are present and differ, which is an attack.
-fn host(request: &Request) -> Option<&str> {
-    let target = request
-        .uri()
-        .authority()
-        .map(axum::http::uri::Authority::as_str);
-    match (target, text(request.headers(), &HOST)) {
-        (Some(target), Some(host)) => (target == host).then_some(host),
-        (target, host) => target.or(host),
+impl Denial {
+    fn unproven(request: &Request) -> Self {
+        if request.method() == Method::POST || !wants_page(request) {
+            return Self::Unproven;
+        }
+        let is_shown = session::is_shown(request.headers());
+        if is_from_a_link_elsewhere(request) && !is_shown {
+            return Self::Withheld;
+        }
+        let path = request.uri().path_and_query();
+        Self::LogIn(path.map_or_else(|| "/".into(), ToString::to_string))
     }
-}
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
+    fn is_unproven(&self) -> bool {
+        matches!(self, Self::Unproven | Self::LogIn(_) | Self::Withheld)
+    }
+
+    fn response(self, base_path: &str) -> Response {
+        let (status, text) = match self {
+            Self::LogIn(to) => return login::lead(base_path, &to),
+            Self::Withheld => return login::repeat(),
+            Self::ReadOnly => {
+                return Refusal::another_token(
+                    "this token is for reading only: send the token that `admin_token` in \
+                     [server] names",
+                )
+                .into_response();
+            }
+            Self::Unproven => (
+                StatusCode::UNAUTHORIZED,
+                "this port needs the header `Authorization: Bearer TOKEN`, with the token that \
+                 `admin_token` in [server] names, or, for reading, `admin_read_token`",
+            ),
+            Self::HostName => (
+                StatusCode::FORBIDDEN,
+                "use an IP address or `localhost` in the URL: any other host name may be an \
+                 attack from a web page (DNS rebinding); set `admin_token` to allow names",
+            ),
+            Self::OtherSite => (
+                StatusCode::FORBIDDEN,
+                "requests from pages of other web sites are refused; a reverse proxy must pass \
+                 the header `Host` on unchanged",
+            ),
+        };
+        Refusal::new(status, text).into_response()
+    }
 }

@@ -27,6 +27,9 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const PIECE_BYTES: usize = 4 * 1024;
 /// Maximum size of a request body, in bytes: enough for more than a thousand ids.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Maximum size of the body of a log-in, in bytes: a token, and the path of a page. Any client may
+/// send such bodies, so they are small.
+const LOG_IN_BYTES_MAX: usize = 4 * 1024;
 
 /// The cost of a route. Requests of one class share a limit of concurrent requests, so that no
 /// class blocks another.
@@ -44,16 +47,25 @@ pub enum Class {
     Send,
     /// The answer is a stream of events, which ends when its client leaves.
     Stream,
+    /// The request is a log-in, or its form.
+    LogIn,
+    /// A page of the dashboard.
+    Page,
+    /// A scrape of the metrics. It counts in the store, and must not wait for operators.
+    Metrics,
 }
 
 impl Class {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Alive,
         Self::Ready,
         Self::Small,
         Self::Heavy,
         Self::Send,
         Self::Stream,
+        Self::LogIn,
+        Self::Page,
+        Self::Metrics,
     ];
 
     /// Maximum number of concurrent requests. A request counts until its client has read the
@@ -61,20 +73,22 @@ impl Class {
     #[must_use]
     pub const fn at_once(self) -> usize {
         match self {
-            Self::Alive | Self::Ready => 64,
-            // A stream takes some KiB, and shares the events with the others.
-            Self::Small | Self::Stream => 16,
+            // More streams than there are subscribers at a time: one that was ended counts until
+            // its client has read the end.
+            Self::Alive | Self::Ready | Self::Stream => 64,
+            // Of the log-ins at most half wait, because they came with a wrong token.
+            Self::Small | Self::LogIn | Self::Page => 16,
             // Each request may hold a connection to the store and a page of the answer.
-            Self::Heavy | Self::Send => 8,
+            Self::Heavy | Self::Send | Self::Metrics => 8,
         }
     }
 
     /// Whether the permit is held until the client has read the response. The other classes need no
-    /// token, and their responses are one line. A client that does not read them must not block a
-    /// load balancer.
+    /// token, and their responses are short. A client that does not read them must not block a load
+    /// balancer or an operator.
     #[must_use]
     pub const fn holds_answer(self) -> bool {
-        !matches!(self, Self::Alive | Self::Ready)
+        !matches!(self, Self::Alive | Self::Ready | Self::LogIn)
     }
 }
 
@@ -93,11 +107,17 @@ impl Bounds {
     pub(super) const ALIVE: Self = Self::new(Class::Alive, 1, 0);
     pub(super) const READY: Self = Self::new(Class::Ready, 5, 0);
     pub(super) const READ_LITTLE: Self = Self::new(Class::Small, 10, 0);
-    pub(super) const CHANGE_LITTLE: Self = Self::new(Class::Small, 10, BODY_BYTES_MAX);
     pub(super) const READ_MUCH: Self = Self::new(Class::Heavy, 60, 0);
     pub(super) const CHANGE_MUCH: Self = Self::new(Class::Heavy, 60, BODY_BYTES_MAX);
+    pub(super) const SCRAPE: Self = Self::new(Class::Metrics, 60, 0);
+    pub(super) const CHANGE_WITHOUT_BODY: Self = Self::new(Class::Small, 10, 0);
     /// The time is that until the stream begins.
     pub(super) const STREAM: Self = Self::new(Class::Stream, 10, 0);
+    /// A person does not wait longer.
+    pub(super) const PAGE: Self = Self::new(Class::Page, 15, 0);
+    pub(super) const LOG_IN_FORM: Self = Self::new(Class::LogIn, 5, 0);
+    /// The time is longer than the delay of a wrong token.
+    pub(super) const LOG_IN: Self = Self::new(Class::LogIn, 5, LOG_IN_BYTES_MAX);
     /// The time is longer than that of any attempt.
     pub(super) const SEND: Self = Self::new(Class::Send, 630, BODY_BYTES_MAX);
 
@@ -137,10 +157,10 @@ pub(super) async fn bounded(
     next: Next,
 ) -> Response {
     let class = bounds.class;
-    // Routes without a token allow no body. A client may still delay the end of one until the
-    // time-out, so no permit is held before the request is complete.
-    let request = if bounds.body_bytes_max == 0 {
-        match arrive(request, 0).await {
+    // Any client may use a route without a token, and delay the end of a body until the time-out.
+    // There no permit is held before the request is complete. The body is small, if one is allowed.
+    let request = if bounds.body_bytes_max == 0 || !class.holds_answer() {
+        match arrive(request, bounds.body_bytes_max).await {
             Ok(request) => request,
             Err(refusal) => return refusal.into_response(),
         }
@@ -163,7 +183,7 @@ pub(super) async fn bounded(
             Err(_) => Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!(
-                    "there was no answer within {} s; the work may still be completed",
+                    "there was no answer within {} s; a change may still take effect",
                     bounds.time.as_secs()
                 ),
             )

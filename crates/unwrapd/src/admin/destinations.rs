@@ -1,10 +1,11 @@
 //! The routes for the state of each destination, and for changing it.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod view;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -12,20 +13,20 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
-use super::json::{Refusal, answer};
+use super::json::{Refusal, answer, read_or_default};
 use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{
-    CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
-    TestRequest, TestResult,
+    DestinationList, DestinationView, PauseResult, TestOutcome, TestRequest, TestResult,
 };
+use crate::clock::milliseconds;
 use crate::delivery::{Delivery, Outcome};
 use crate::destinations::Configured;
-use crate::destinations::state::{Circuit, DestinationState};
 use crate::message::{Message, Origin};
 use crate::observe::refusals::shown;
 use crate::route::nearest_type;
-use crate::store::{DestinationCounts, StoreError};
+use crate::store::{DestinationCounts, Failures, StoreError};
+use view::{configured, view};
 
 /// Reason for 404 in the OpenAPI document.
 const NOT_CONFIGURED: &str = "the destination is not configured here";
@@ -41,16 +42,29 @@ pub(super) fn routes() -> Vec<Route> {
                 "Lists the destinations, with their state and their counts.",
             ),
         ),
+        Route::get(
+            "/api/v1/destinations/{name}/failures",
+            Bounds::READ_MUCH,
+            show_failures,
+            Operation::json::<Failures>(
+                "list_failures",
+                "Groups the failed deliveries of a destination by the answer of their latest attempt.",
+            )
+            .refuses(
+                StatusCode::NOT_FOUND,
+                "the destination is not configured here, and has no failed delivery",
+            ),
+        ),
         Route::post(
             "/api/v1/destinations/{name}/pause",
-            Bounds::CHANGE_LITTLE,
+            Bounds::CHANGE_WITHOUT_BODY,
             pause,
             Operation::json::<PauseResult>("pause", "Pauses a destination.")
                 .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
         ),
         Route::post(
             "/api/v1/destinations/{name}/resume",
-            Bounds::CHANGE_LITTLE,
+            Bounds::CHANGE_WITHOUT_BODY,
             resume,
             Operation::json::<PauseResult>("resume", "Resumes a destination.")
                 .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
@@ -73,9 +87,7 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
 /// All destinations: the configured ones, and others with deliveries or a pause in the store.
 pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
-    let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
-        .counts
-        .get(admin.store.destination_counts())
+    let mut destination_counts: BTreeMap<String, DestinationCounts> = counts(admin)
         .await?
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
@@ -106,41 +118,28 @@ pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
     Ok(DestinationList { destinations })
 }
 
-fn view(
-    name: String,
-    configured: Option<ConfiguredView>,
-    paused_since: Option<Timestamp>,
-    standing: &DestinationCounts,
-) -> DestinationView {
-    DestinationView {
-        name,
-        is_configured: configured.is_some(),
-        configured,
-        paused_since,
-        waiting: standing.waiting(),
-        dead: standing.dead,
-    }
+async fn show_failures(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    Ok(answer(&failures(&admin, &name).await?))
 }
 
-fn configured(target: &Configured, destination_state: &DestinationState) -> ConfiguredView {
-    let (state, next_probe_at) = match destination_state.circuit() {
-        Circuit::Closed => (CircuitState::Closed, None),
-        Circuit::Open { probe_at } => (CircuitState::Open, Some(probe_at)),
-        Circuit::HalfOpen => (CircuitState::HalfOpen, None),
-    };
-    let (last_answer, last_answer_at) = destination_state
-        .last_answer()
-        .map(|answer| (answer.text, answer.at))
-        .unzip();
-    ConfiguredView {
-        kind: target.destination.kind().to_owned(),
-        state,
-        next_probe_at,
-        claimed: destination_state.claimed(),
-        delivered: destination_state.delivered(),
-        last_answer,
-        last_answer_at,
+/// The deliveries of each destination, from a count that several requests share.
+pub(super) async fn counts(admin: &Admin) -> Result<Vec<DestinationCounts>, StoreError> {
+    let store = Arc::clone(&admin.store);
+    let count = async move { store.destination_counts().await };
+    admin.counts.get(count).await
+}
+
+/// The failed deliveries to a destination, by cause. A destination that is not configured may have
+/// some too.
+pub(super) async fn failures(admin: &Admin, name: &str) -> Result<Failures, Refusal> {
+    let failures = admin.store.failures(name).await?;
+    if failures.causes.is_empty() {
+        target(admin, name)?;
     }
+    Ok(failures)
 }
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
@@ -205,13 +204,9 @@ fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
 async fn test(
     State(admin): State<Admin>,
     Path(name): Path<String>,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let wanted = if body.is_empty() {
-        TestRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(Refusal::bad)?
-    };
+    let wanted: TestRequest = read_or_default(request).await?;
     Ok(answer(&send_sample(&admin, name, wanted).await?))
 }
 
@@ -266,8 +261,4 @@ fn sample(destination: String, event_type: EventType, now: Timestamp) -> Deliver
         payload: event.to_json().into(),
     };
     Delivery::unstored(destination, message)
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

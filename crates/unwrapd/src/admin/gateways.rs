@@ -8,6 +8,7 @@ use super::json::answer;
 use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{GatewayList, GatewayView};
+use crate::clock::milliseconds;
 use crate::store::{FRESH, FleetGateway};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -39,7 +40,7 @@ pub(super) fn views(members: &[FleetGateway]) -> Vec<GatewayView> {
         name: member.name.clone(),
         is_this: member.is_ours,
         takes_part: member.takes_part,
-        silent_ms: u64::try_from(member.silent_for.as_millis()).unwrap_or(u64::MAX),
+        silent_ms: milliseconds(member.silent_for),
         clock_ahead_ms: member.clock_ahead_ms,
         differs_in: ours.map_or_else(Vec::new, |ours| ours.differs_from(member)),
     };

@@ -4,56 +4,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
-
 use super::access::{has_wrong_token, may_see_details};
 use super::bounds::{Bounds, retry_after};
 use super::gateways::views;
 use super::json::PlainText;
 use super::operation::{Operation, TEXT};
+use super::shared_run::SharedRun;
 use super::{Admin, Route};
 use crate::api::GatewayView;
 use crate::clock::Clock;
 use crate::store::{Store, StoreError};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 
 /// Maximum age at which the result of a check of the store is reused. Each check costs a commit.
-const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
+const CHECK_AGE_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for a check. Load balancers time out after a few seconds.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
+/// Time after which a check that has not ended never will: longer than a store waits for its disk,
+/// its lock, a connection or its server.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// Beginning of the log line for a wrong token at a path that needs none.
 const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
-/// Longest wait for a check. Load balancers time out after a few seconds.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Whether the store is writable. At most one check runs at a time, and its result is reused for a
 /// second: any client may request it.
 #[derive(Default)]
 pub struct Readiness {
     is_stopping: AtomicBool,
-    last: Mutex<Option<Look>>,
-}
-
-/// A check of the store, running or finished.
-#[derive(Clone)]
-struct Look {
-    began: Instant,
-    /// Result and time of the check. Closed without a value if the check ended without a result.
-    seen: watch::Receiver<Option<(Instant, Result<(), StoreError>)>>,
-}
-
-impl Look {
-    fn is_under_way(&self) -> bool {
-        self.seen.borrow().is_none() && self.seen.has_changed().is_ok()
-    }
-
-    fn is_over(&self) -> bool {
-        match &*self.seen.borrow() {
-            Some((ended, _)) => ended.elapsed() >= LOOK_AGE_MAX,
-            None => self.seen.has_changed().is_err(),
-        }
-    }
+    last: Mutex<Option<SharedRun<()>>>,
 }
 
 impl Readiness {
@@ -74,58 +54,44 @@ impl Readiness {
             .await
     }
 
-    /// Whether the latest check has begun and not ended.
-    pub(crate) fn is_waiting(&self) -> bool {
+    /// Whether the latest check has been under way for longer than any wait of a store.
+    pub(crate) fn is_silent(&self) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().is_some_and(Look::is_under_way)
+        last.as_ref()
+            .is_some_and(|check| check.is_under_way() && check.began_at().elapsed() >= SILENT_AFTER)
     }
 
     /// The result of the running check, or of one that ended less than a second ago. An error if
-    /// the check takes longer than [`LOOK_TIME_MAX`].
+    /// the check takes longer than [`CHECK_TIME_MAX`].
     async fn of(
         &self,
-        probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+        check: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let mut look = {
+        let mut check = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            match last.as_ref().filter(|look| !look.is_over()) {
-                Some(look) => look.clone(),
-                None => last.insert(begin(probe)).clone(),
+            match last.as_ref().filter(|check| !is_over(check)) {
+                Some(check) => check.clone(),
+                None => last.insert(SharedRun::begin(check)).clone(),
             }
         };
         // All requests wait for a check that hangs, each for the rest of its time, and no other
         // check begins.
-        let left = LOOK_TIME_MAX.saturating_sub(look.began.elapsed());
-        let seen = timeout(left, look.seen.wait_for(Option::is_some)).await;
-        match seen {
-            Ok(Ok(seen)) => match &*seen {
-                Some((_, result)) => result.clone(),
-                None => Err(broke_off()),
-            },
-            Ok(Err(_)) => Err(broke_off()),
-            Err(_) => Err(StoreError::Unavailable(format!(
+        let result = check.result_within(CHECK_TIME_MAX).await;
+        result.unwrap_or_else(|| {
+            Err(StoreError::Unavailable(format!(
                 "it has not answered for {} s: its disk or its server hangs, or another program holds a lock",
-                look.began.elapsed().as_secs()
-            ))),
-        }
+                check.began_at().elapsed().as_secs()
+            )))
+        })
     }
 }
 
-/// Starts a check in a task of its own. If one caller disconnects, it continues for the others.
-fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Look {
-    let (told, seen) = watch::channel(None);
-    tokio::spawn(async move {
-        let result = probe.await;
-        told.send_replace(Some((Instant::now(), result)));
-    });
-    Look {
-        began: Instant::now(),
-        seen,
+/// Whether the next request begins another check.
+fn is_over(check: &SharedRun<()>) -> bool {
+    match check.end() {
+        Some(end) => end.at.elapsed() >= CHECK_AGE_MAX,
+        None => !check.is_under_way(),
     }
-}
-
-fn broke_off() -> StoreError {
-    StoreError::Unavailable("the check of the store ended without a result".into())
 }
 
 /// `/livez`: the process answers. `/readyz`: whether it can store webhooks, with the reason if not,
@@ -148,11 +114,11 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn ready(State(admin): State<Admin>, request: Request) -> Response {
-    let seen = if admin.readiness.is_stopping.load(Ordering::SeqCst) {
+    let result = if admin.readiness.is_stopping.load(Ordering::SeqCst) {
         Err("stopping\n".into())
     } else {
-        let seen = admin.readiness.check(&admin.store, &admin.clock).await;
-        seen.map_err(|error| format!("{error}\n"))
+        let result = admin.readiness.check(&admin.store, &admin.clock).await;
+        result.map_err(|error| format!("{error}\n"))
     };
     let has_details = may_see_details(&admin, &request);
     // The token is a guess, or an old one. The response is not delayed: a health check must be in
@@ -162,13 +128,13 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
             "the answer had no details, as without a token: correct the token, or remove it".into()
         });
     }
-    let (status, text) = match seen {
+    let (status, text) = match result {
         Ok(()) if has_details => (
             StatusCode::OK,
             format!(
                 "ok\n{}{}",
                 lines(&admin.warnings.all()),
-                doubts(views(&crate::store::gateways(&*admin.store)))
+                notices(views(&crate::store::gateways(&*admin.store)))
             ),
         ),
         Ok(()) => (StatusCode::OK, "ok\n".into()),
@@ -190,37 +156,38 @@ fn lines(texts: &[String]) -> String {
         .collect()
 }
 
-fn doubts(gateways: Vec<GatewayView>) -> String {
-    let mut doubts = Vec::new();
+/// A line for each clock or configuration that differs.
+fn notices(gateways: Vec<GatewayView>) -> String {
+    let mut notices = Vec::new();
     for gateway in gateways {
         let name = gateway.name;
         if let Some(ahead_ms) = gateway.clock_ahead_ms {
             let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
-            doubts.push(format!(
+            notices.push(format!(
                 "the clock of {name} is {} ms {side} the database's\n",
                 ahead_ms.unsigned_abs()
             ));
         }
         if !gateway.differs_in.is_empty() {
             let parts = gateway.differs_in.join(", ");
-            doubts.push(format!("{name} is configured differently: {parts}\n"));
+            notices.push(format!("{name} is configured differently: {parts}\n"));
         }
     }
-    doubts.concat()
+    notices.concat()
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
-    use tokio::time::{advance, sleep};
+    use tokio::time::{Instant, advance, sleep};
 
     use super::*;
 
     #[test]
     fn a_wrong_clock_is_reported_as_ahead_or_behind() {
         let said = |ahead_ms| {
-            doubts(vec![GatewayView {
+            notices(vec![GatewayView {
                 name: "a:80".into(),
                 is_this: true,
                 takes_part: true,
@@ -240,7 +207,7 @@ mod tests {
     }
 
     /// Counts the checks that begin, each of which takes this long.
-    fn looks(
+    fn counted_check(
         count: &Arc<Semaphore>,
         takes: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
@@ -261,16 +228,16 @@ mod tests {
             for _ in 0..100 {
                 let (readiness, count) = (Arc::clone(&readiness), Arc::clone(&count));
                 answers.spawn(async move {
-                    let look = looks(&count, Duration::from_millis(300));
-                    readiness.of(look).await
+                    let check = counted_check(&count, Duration::from_millis(300));
+                    readiness.of(check).await
                 });
             }
             assert!(answers.join_all().await.iter().all(Result::is_ok));
-            advance(LOOK_AGE_MAX / 2).await;
-            let again = looks(&count, Duration::ZERO);
+            advance(CHECK_AGE_MAX / 2).await;
+            let again = counted_check(&count, Duration::ZERO);
             readiness.of(again).await.unwrap();
             assert_eq!(count.available_permits(), expected);
-            advance(LOOK_AGE_MAX).await;
+            advance(CHECK_AGE_MAX).await;
         }
     }
 
@@ -280,20 +247,26 @@ mod tests {
         let count = Arc::new(Semaphore::new(0));
         let began = Instant::now();
         for _ in 0..3 {
-            let hangs = looks(&count, LOOK_AGE_MAX * 60);
+            let hangs = counted_check(&count, SILENT_AFTER * 2);
             let error = readiness.of(hangs).await.unwrap_err();
             assert!(
                 error.to_string().contains("has not answered for 3 s"),
                 "{error}"
             );
         }
-        assert_eq!(began.elapsed(), LOOK_TIME_MAX);
+        assert_eq!(began.elapsed(), CHECK_TIME_MAX);
         assert_eq!(count.available_permits(), 1);
-        assert!(readiness.is_waiting());
-        advance(LOOK_AGE_MAX * 60).await;
+        // A store may take longer than a client waits, and still answer.
+        assert!(!readiness.is_silent());
+        advance(SILENT_AFTER).await;
+        assert!(readiness.is_silent());
+        advance(SILENT_AFTER).await;
         tokio::task::yield_now().await;
-        assert!(!readiness.is_waiting());
-        readiness.of(looks(&count, Duration::ZERO)).await.unwrap();
+        assert!(!readiness.is_silent());
+        readiness
+            .of(counted_check(&count, Duration::ZERO))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -301,7 +274,6 @@ mod tests {
         let readiness = Readiness::default();
         let panics = async { panic!("for the test") };
         assert!(readiness.of(panics).await.is_err());
-        assert!(!readiness.is_waiting());
         readiness.of(async { Ok(()) }).await.unwrap();
     }
 }

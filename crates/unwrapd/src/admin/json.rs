@@ -1,7 +1,9 @@
-//! Requests and responses of operators: JSON, only from programs and not from other web sites.
-//! Every error is a problem according to [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
+//! Requests and responses of programs: JSON, which no form on another web site can send. Every
+//! error is a problem according to [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 
-use axum::body::to_bytes;
+use std::sync::Arc;
+
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bounds;
+use super::html::HTML;
 use crate::api::Problem;
 use crate::store::StoreError;
 
@@ -22,11 +25,17 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// The type of a problem that its status describes sufficiently ([RFC 9457, section
 /// 4.2.1](https://www.rfc-editor.org/rfc/rfc9457#section-4.2.1)).
 const ABOUT_BLANK: &str = "about:blank";
+/// The challenge of a request without a token.
+const BEARER: &str = "Bearer";
+/// The challenge of a request that needs another token ([RFC 6750, section
+/// 3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1)).
+pub(super) const INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
 
 /// Reason why a request failed.
 pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
+    challenge: Option<&'static str>,
 }
 
 impl Refusal {
@@ -34,6 +43,20 @@ impl Refusal {
         Self {
             status,
             detail: detail.into(),
+            challenge: (status == StatusCode::UNAUTHORIZED).then_some(BEARER),
+        }
+    }
+
+    /// Cause and remedy.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The refusal of a request that another token may make.
+    pub(super) fn another_token(detail: &str) -> Self {
+        Self {
+            challenge: Some(INSUFFICIENT_SCOPE),
+            ..Self::new(StatusCode::FORBIDDEN, detail)
         }
     }
 
@@ -59,19 +82,26 @@ impl From<StoreError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, detail } = self;
-        let mut response = answer(&Problem {
+        let Self {
+            status,
+            detail,
+            challenge,
+        } = self;
+        let problem = Problem {
             kind: ABOUT_BLANK.into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail,
-        });
+        };
+        let mut response = answer(&problem);
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        // For browsers, which get a page with it.
+        response.extensions_mut().insert(Arc::new(problem));
         if retries_later(status) {
             bounds::retry_after(&mut response);
         }
@@ -95,12 +125,12 @@ pub(super) struct PlainText;
 /// method, a path that is not UTF-8.
 pub(super) fn as_problem(response: Response) -> Response {
     let status = response.status();
-    let is_problem = response
+    let is_known = response
         .headers()
         .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes() == PROBLEM_JSON.as_bytes());
+        .is_some_and(|value| value == PROBLEM_JSON || value == HTML);
     let is_error = status.is_client_error() || status.is_server_error();
-    if !is_error || is_problem || response.extensions().get::<PlainText>().is_some() {
+    if !is_error || is_known || response.extensions().get::<PlainText>().is_some() {
         return response;
     }
     let detail = match status {
@@ -147,6 +177,17 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
         .await
         .map_err(|_| Refusal::bad("the body ended too early"))?;
     serde_json::from_slice(&body).map_err(Refusal::bad)
+}
+
+/// As [`read`], for a route whose body is optional: without one, the default.
+pub(super) async fn read_or_default<T: DeserializeOwned + Default>(
+    request: Request,
+) -> Result<T, Refusal> {
+    // The body is complete, so its size is known.
+    if request.body().size_hint().exact() == Some(0) {
+        return Ok(T::default());
+    }
+    read(request).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

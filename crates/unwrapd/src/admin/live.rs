@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use hyper::body::Frame;
@@ -18,17 +18,20 @@ use tokio::time::interval;
 use super::bounds::Bounds;
 use super::operation::{Operation, Parameter};
 use super::{Admin, Route};
-use crate::pipeline_events::{Listener, Live, LiveEvent, Start};
+use crate::pipeline_events::{Live, LiveEvent, Start, Subscriber};
 
 /// The media type of the stream. A port ends other answers that take long.
 const EVENT_STREAM: &str = "text/event-stream";
 /// Interval between comments that show that the stream is alive. Proxies end connections that are
 /// silent for a minute.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// Time after which a client connects again, in milliseconds.
 const RETRY_MS: u64 = 2_000;
-/// Maximum number of pieces that wait until the client reads. Events wait in the ring beyond that.
-const PIECES_MAX: usize = 16;
+/// Maximum number of blocks of lines that wait until the client reads. Events wait in the ring
+/// beyond that.
+const BLOCKS_MAX: usize = 16;
+/// The header with which nginx passes an answer on as it comes.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The header with which a client goes on.
 const LAST_EVENT_ID: &[Parameter] = &[Parameter::header(
@@ -52,18 +55,19 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn stream(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let listener = admin.live.listen(start(&headers));
-    let (pieces, received) = mpsc::channel(PIECES_MAX);
-    tokio::spawn(send(listener, pieces));
+    let subscriber = admin.live.subscribe(start(&headers));
+    let (blocks, received) = mpsc::channel(BLOCKS_MAX);
+    tokio::spawn(send(subscriber, blocks));
     let headers = [
         (CONTENT_TYPE, EVENT_STREAM),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_ACCEL_BUFFERING, "no"),
     ];
-    (headers, Body::new(Pieces(received))).into_response()
+    (headers, Body::new(StreamBody(received))).into_response()
 }
 
-/// The place behind which a client wants to go on.
+/// The position from which the client resumes.
 fn start(headers: &HeaderMap) -> Start {
     match headers.get("last-event-id") {
         None => Start::Now,
@@ -74,23 +78,37 @@ fn start(headers: &HeaderMap) -> Start {
     }
 }
 
-/// Sends what the listener receives, until the client leaves or the gateway stops.
-async fn send(mut listener: Listener, pieces: mpsc::Sender<Bytes>) {
-    let mut beats = interval(BEAT_EVERY);
-    let mut piece = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
+/// Sends what the subscriber receives, until the client leaves or the stream ends.
+async fn send(mut subscriber: Subscriber, blocks: mpsc::Sender<Bytes>) {
+    let mut heartbeat = interval(HEARTBEAT_EVERY);
+    let mut block = Bytes::from(beginning(&subscriber));
     loop {
-        if pieces.send(piece).await.is_err() {
+        let is_sent = tokio::select! {
+            sent = blocks.send(block) => sent.is_ok(),
+            // Its client does not read.
+            () = subscriber.ended() => false,
+        };
+        if !is_sent {
             return;
         }
-        piece = tokio::select! {
+        block = tokio::select! {
             biased;
-            live = listener.next() => match live {
+            live = subscriber.next() => match live {
                 Some(live) => text(&live).into(),
                 None => return,
             },
-            _ = beats.tick() => Bytes::from_static(b": alive\n\n"),
-            () = pieces.closed() => return,
+            _ = heartbeat.tick() => Bytes::from_static(b": alive\n\n"),
+            () = blocks.closed() => return,
         };
+    }
+}
+
+/// The first block. It has the position, so that a client that loses the connection before its
+/// first event misses nothing either.
+fn beginning(subscriber: &Subscriber) -> String {
+    match subscriber.position() {
+        Some(at) => format!("retry: {RETRY_MS}\nid: {at}\n\n"),
+        None => format!("retry: {RETRY_MS}\n\n"),
     }
 }
 
@@ -108,9 +126,9 @@ fn text(live: &Live) -> String {
 }
 
 /// The body of the stream.
-struct Pieces(mpsc::Receiver<Bytes>);
+struct StreamBody(mpsc::Receiver<Bytes>);
 
-impl HttpBody for Pieces {
+impl HttpBody for StreamBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -118,7 +136,7 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let piece = self.0.poll_recv(context);
-        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        let block = self.0.poll_recv(context);
+        block.map(|block| block.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -5,23 +5,28 @@ use std::sync::Arc;
 use axum::extract::{FromRef, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use openai_webhooks::PayloadProblem;
+use jiff::Timestamp;
+use openai_webhooks::{Envelope, PayloadProblem, UnwrapWebhookEvent};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::operation::{Operation, Parameter};
+use super::siblings::Siblings;
+use super::tokens::Rights;
 use super::{Admin, Route, payload, replay};
 use crate::api::{
     DeadLetter, DeadPage, DropDeadRequest, DropDeadResult, MessageDetail, MessageDetails,
-    ReplayPlan, ReplayProgress, ReplayRequest,
+    ReplayPlan, ReplayProgress, ReplayRequest, Sibling,
 };
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
-use crate::store::{MessagePage, MessageView, Operations, PAGE_MAX, Page};
+use crate::store::{MessageCount, MessagePage, MessageView, Operations, PAGE_MAX, Page};
 
 /// Default number of messages on a page.
 const PAGE_LENGTH: usize = 50;
+/// Maximum number of messages that are counted. A person reads no further digit.
+const COUNTED_MAX: u64 = 10_000;
 /// Maximum number of values of one kind in a filter. Each id costs a lookup.
 const VALUES_MAX: usize = 1_000;
 
@@ -43,13 +48,13 @@ impl FromRef<Admin> for Stored {
     }
 }
 
-/// The parameters of a list of messages.
+/// The parameters of a list of messages, and of their count, so that one query does for both.
 const PARAMETERS: &[Parameter] = &[
     Parameter::text("type", "pattern of event types, as in `events`").repeated(),
     Parameter::one_of(
         "status",
-        "status of a delivery",
-        &["waiting", "delivered", "dead", "dropped"],
+        "status of a delivery, or `unrouted` for messages that no destination wanted",
+        &["waiting", "delivered", "dead", "dropped", "unrouted"],
     )
     .repeated(),
     Parameter::text("destination", "name of a destination").repeated(),
@@ -57,6 +62,10 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::text("webhook_id", "a webhook id").repeated(),
     Parameter::text("event_id", "an event id").repeated(),
     Parameter::text("resource", "id of what an event is about").repeated(),
+    Parameter::text(
+        "id_part",
+        "part of a webhook id, of an event id or of a resource, of 4 characters or more",
+    ),
     Parameter::text("since", "arrived then or later: a time or an age"),
     Parameter::text("until", "arrived before then: a time or an age"),
     Parameter::within(
@@ -69,7 +78,7 @@ const PARAMETERS: &[Parameter] = &[
 /// The parameter of one message.
 const PAYLOAD: &[Parameter] = &[Parameter::flag(
     "payload",
-    "whether the answer has the payload",
+    "whether the answer has the payload; 403 if the token may not see it",
 )];
 
 pub(super) fn routes() -> Vec<Route> {
@@ -82,6 +91,16 @@ pub(super) fn routes() -> Vec<Route> {
             Operation::json::<MessagePage>(
                 "list_messages",
                 "Lists messages with their deliveries, the newest first.",
+            )
+            .parameters(PARAMETERS),
+        ),
+        Route::get(
+            "/api/v1/messages/count",
+            read,
+            find_count,
+            Operation::json::<MessageCount>(
+                "count_messages",
+                "Counts the messages of a list, up to 10,000. `limit` and `after` have no effect.",
             )
             .parameters(PARAMETERS),
         ),
@@ -114,7 +133,9 @@ pub(super) fn routes() -> Vec<Route> {
             change,
             replay::drop_dead,
             Operation::json::<DropDeadResult>("drop_dead", "Counts or drops dead letters.")
-                .takes::<DropDeadRequest>(),
+                .accepts::<DropDeadResult>()
+                .takes::<DropDeadRequest>()
+                .refuses(StatusCode::CONFLICT, "the token was used for another run"),
         ),
         Route::post(
             "/api/v1/replays",
@@ -128,6 +149,7 @@ pub(super) fn routes() -> Vec<Route> {
 fn replays(id: &'static str, summary: &'static str) -> Operation {
     Operation::json::<ReplayProgress>(id, summary)
         .or::<ReplayPlan>()
+        .accepts::<ReplayProgress>()
         .takes::<ReplayRequest>()
         .refuses(
             StatusCode::CONFLICT,
@@ -140,13 +162,41 @@ fn replays(id: &'static str, summary: &'static str) -> Operation {
 }
 
 async fn find(
-    State(Stored { store, clock, .. }): State<Stored>,
+    State(stored): State<Stored>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(
-        &store.list_messages(&filter, clock.now(), page).await?,
-    ))
+    let mut page = list(&stored, &filter, page).await?;
+    for message in &mut page.messages {
+        payload::withhold(message, rights);
+    }
+    Ok(answer(&page))
+}
+
+/// A page of the messages that match the filter.
+pub(super) async fn list(
+    stored: &Stored,
+    filter: &Filter,
+    page: Page,
+) -> Result<MessagePage, Refusal> {
+    let now = stored.clock.now();
+    Ok(stored.store.list_messages(filter, now, page).await?)
+}
+
+async fn find_count(
+    State(stored): State<Stored>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let (filter, _) = read_query(query.as_deref())?;
+    Ok(answer(&count(&stored, &filter).await?))
+}
+
+/// The number of messages that match the filter, up to [`COUNTED_MAX`].
+pub(super) async fn count(stored: &Stored, filter: &Filter) -> Result<MessageCount, Refusal> {
+    let now = stored.clock.now();
+    let counted = stored.store.count_messages(filter, now, COUNTED_MAX);
+    Ok(counted.await?)
 }
 
 async fn find_dead(
@@ -198,16 +248,18 @@ async fn show(
     State(stored): State<Stored>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
-    let with_payload = payload::is_wanted(query.as_deref())?;
-    Ok(answer(&details(&stored, &id, with_payload).await?))
+    let with_payload = payload::is_wanted(query.as_deref(), rights)?;
+    Ok(answer(&details(&stored, &id, with_payload, rights).await?))
 }
 
-/// The messages with this webhook id, event id or resource.
+/// The messages with this webhook id, event id or resource, as far as the client may see them.
 pub(super) async fn details(
     stored: &Stored,
     id: &str,
     with_payload: bool,
+    rights: Rights,
 ) -> Result<MessageDetails, Refusal> {
     let messages = stored.store.get_message(id, true).await?;
     if messages.is_empty() {
@@ -216,26 +268,48 @@ pub(super) async fn details(
             "no stored message has this webhook id, event id or resource",
         ));
     }
-    let messages = messages.into_iter();
-    let messages = messages.map(|kept| shown(kept, with_payload)).collect();
-    Ok(MessageDetails { messages })
+    let mut siblings = Siblings::default();
+    let mut details = Vec::with_capacity(messages.len());
+    for kept in messages {
+        let siblings = siblings.of(stored, &kept).await?;
+        details.push(shown(kept, siblings, with_payload, rights));
+    }
+    Ok(MessageDetails { messages: details })
 }
 
-fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
-    let bytes = kept.payload.take();
-    let oddity = bytes.as_deref().and_then(PayloadProblem::find);
+fn shown(
+    mut kept: MessageView,
+    siblings: Vec<Sibling>,
+    with_payload: bool,
+    rights: Rights,
+) -> MessageDetail {
+    let oddity = kept.payload.as_deref().and_then(PayloadProblem::find);
     let oddity = oddity.map(|problem| problem.to_string());
+    let envelope = kept.payload.as_deref().and_then(Envelope::read);
+    let event_id = envelope.and_then(|envelope| Some(envelope.event_id()?.to_owned()));
+    let created_at = kept.payload.as_deref().and_then(created_at);
+    payload::withhold(&mut kept, rights);
+    let bytes = kept.payload.take();
     let (payload, payload_base64) = payload::text_or_base64(bytes.filter(|_| with_payload));
     MessageDetail {
         message: kept,
+        event_id,
+        created_at,
         oddity,
         payload,
         payload_base64,
+        siblings,
     }
 }
 
-/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `limit` and
-/// `after` may be repeated.
+/// `created_at` of the event in a payload.
+fn created_at(payload: &[u8]) -> Option<Timestamp> {
+    let event: UnwrapWebhookEvent = serde_json::from_slice(payload).ok()?;
+    Timestamp::from_second(event.created_at()?).ok()
+}
+
+/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `id_part`,
+/// `limit` and `after` may be repeated.
 fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
     let mut filter = Filter::default();
     let mut types = Vec::new();
@@ -254,6 +328,7 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "webhook_id" => filter.webhook_id.push(value.into_owned()),
             "event_id" => filter.event_id.push(value.into_owned()),
             "resource" => filter.resource.push(value.into_owned()),
+            "id_part" => filter.id_part = Some(value.parse().map_err(Refusal::bad)?),
             "limit" => page.limit = read_limit(&value)?,
             "after" => {
                 let after = value.parse();
@@ -263,7 +338,7 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             }
             _ => {
                 return Err(Refusal::bad(
-                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, limit and after",
+                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, id_part, limit and after",
                 ));
             }
         }

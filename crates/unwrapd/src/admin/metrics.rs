@@ -1,14 +1,12 @@
 //! `/metrics`: one scrape of Prometheus.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::bounds::Bounds;
@@ -25,7 +23,7 @@ const STORE_TIME: Duration = Duration::from_secs(3);
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::get(
         "/metrics",
-        Bounds::READ_MUCH,
+        Bounds::SCRAPE,
         scrape,
         Operation::text(
             "get_metrics",
@@ -43,12 +41,8 @@ async fn scrape(State(admin): State<Admin>) -> Result<Response, Refusal> {
             "this gateway counts no metrics",
         ));
     };
-    // In tasks of their own: a count that a scrape does not wait for is there for the next one.
-    let (store, shared) = (Arc::clone(&admin.store), Arc::clone(&admin.counts));
-    let counts = tokio::spawn(async move { shared.get(store.destination_counts()).await });
-    let store = Arc::clone(&admin.store);
-    let usage = tokio::spawn(async move { store.usage().await });
-    let (counts, usage) = tokio::join!(in_time(counts), in_time(usage));
+    let counts = super::destinations::counts(&admin);
+    let (counts, usage) = tokio::join!(in_time(counts), in_time(admin.store.usage()));
     let snapshot = snapshot(&admin, counts, usage);
     let text = metrics.encode(&snapshot, &ProcessUsage::read());
     let headers = [
@@ -58,8 +52,8 @@ async fn scrape(State(admin): State<Admin>) -> Result<Response, Refusal> {
     Ok((headers, text).into_response())
 }
 
-async fn in_time<T>(asked: JoinHandle<Result<T, StoreError>>) -> Option<T> {
-    timeout(STORE_TIME, asked).await.ok()?.ok()?.ok()
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    timeout(STORE_TIME, answer).await.ok()?.ok()
 }
 
 fn snapshot(

@@ -3,15 +3,16 @@
 
 use std::sync::LazyLock;
 
+use axum::extract::State;
 use axum::response::Response;
 use utoipa::openapi::path::{HttpMethod, PathItem};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder, Paths};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Server};
 
-use super::Route;
 use super::bounds::Bounds;
 use super::json::answer;
-use super::operation::{Operation, TOKEN, add_common};
+use super::operation::{Operation, SESSION, TOKEN, add_common};
+use super::{Admin, Route, session};
 use crate::VERSION;
 
 /// The document is the same as long as the process runs.
@@ -21,13 +22,18 @@ pub(super) fn routes() -> Vec<Route> {
     vec![Route::get(
         "/api/v1/openapi.json",
         Bounds::READ_LITTLE,
-        async || show(),
+        show,
         Operation::object("get_openapi", "Returns this document."),
     )]
 }
 
-fn show() -> Response {
-    answer(&*DOCUMENT)
+async fn show(State(admin): State<Admin>) -> Response {
+    if admin.base_path.is_empty() {
+        return answer(&*DOCUMENT);
+    }
+    let mut document = DOCUMENT.clone();
+    document.servers = Some(vec![Server::new(&*admin.base_path)]);
+    answer(&document)
 }
 
 /// The document as text.
@@ -42,9 +48,14 @@ fn document(routes: &[Route]) -> OpenApi {
     add_common(&mut components);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    let cookie = ApiKey::Cookie(ApiKeyValue::new(session::NAME));
+    components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     let mut paths = Paths::new();
     for route in routes {
-        let operation = route.operation().describe(route, &mut components);
+        let Some(operation) = route.operation() else {
+            continue;
+        };
+        let operation = operation.describe(route, &mut components);
         let item = PathItem::new(method(route), operation);
         match paths.paths.get_mut(route.path()) {
             Some(other) => other.merge_operations(item),

@@ -22,8 +22,9 @@ use super::Route;
 use super::json::{JSON, PROBLEM_JSON, retries_later};
 use crate::api::Problem;
 
-/// Name of the security scheme in the document.
+/// Names of the security schemes in the document.
 pub(super) const TOKEN: &str = "token";
+pub(super) const SESSION: &str = "session";
 
 /// The description of a route: its parameters, its request and its answers.
 pub(super) struct Operation {
@@ -34,6 +35,8 @@ pub(super) struct Operation {
     has_number: bool,
     request: Option<Request>,
     answer: Answer,
+    /// The type of the answer while the work goes on.
+    accepted: Option<Shape>,
     /// A type that the text of the answer contains.
     mentioned: Option<Shape>,
     refusals: Vec<(StatusCode, &'static str)>,
@@ -163,6 +166,11 @@ impl Parameter {
         self
     }
 
+    /// The name, if it is a parameter of the query.
+    pub(super) fn query_name(&self) -> Option<&'static str> {
+        matches!(self.place, Place::Query).then_some(self.name)
+    }
+
     fn describe(&self) -> PathParameter {
         let one = match &self.kind {
             Kind::Text => ObjectBuilder::new().schema_type(Type::String),
@@ -218,6 +226,7 @@ impl Operation {
             has_number: false,
             request: None,
             answer,
+            accepted: None,
             mentioned: None,
             refusals: Vec::new(),
         }
@@ -231,6 +240,12 @@ impl Operation {
         self
     }
 
+    /// Or it answers with a `T` and the status 202: the work goes on in the background.
+    pub(super) fn accepts<T: ToSchema>(mut self) -> Self {
+        self.accepted = Some(Shape::of::<T>());
+        self
+    }
+
     /// A `T` stands in the answer, as text.
     pub(super) fn mentions<T: ToSchema>(mut self) -> Self {
         self.mentioned = Some(Shape::of::<T>());
@@ -240,6 +255,11 @@ impl Operation {
     /// It takes these parameters.
     pub(super) fn parameters(self, parameters: &'static [Parameter]) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// Its parameters in the query and in headers.
+    pub(super) fn all_parameters(&self) -> &'static [Parameter] {
+        self.parameters
     }
 
     /// The parameter of its path is a number.
@@ -295,6 +315,13 @@ impl Operation {
             builder = builder.request_body(Some(request));
         }
         builder = builder.response("200", self.success(components));
+        if let Some(shape) = self.accepted {
+            let content = Content::new(Some(shape.reference(components)));
+            let accepted = ResponseBuilder::new()
+                .description("accepted: the gateways carry it on in the background")
+                .content(JSON, content);
+            builder = builder.response("202", accepted.build());
+        }
         if let Some(shape) = self.mentioned {
             shape.reference(components);
         }
@@ -304,8 +331,8 @@ impl Operation {
         if !route.is_open() {
             // Without `admin_token` in the configuration none is needed.
             let optional = SecurityRequirement::default();
-            let token = SecurityRequirement::new(TOKEN, [""; 0]);
-            builder = builder.securities(Some([token, optional]));
+            let by = |scheme| SecurityRequirement::new(scheme, [""; 0]);
+            builder = builder.securities(Some([by(TOKEN), by(SESSION), optional]));
         }
         builder.build()
     }
@@ -374,7 +401,10 @@ impl Operation {
         if !route.is_open() {
             all.extend([
                 (StatusCode::UNAUTHORIZED, "no token, or a wrong one"),
-                (StatusCode::FORBIDDEN, "from a web page, or by a host name"),
+                (
+                    StatusCode::FORBIDDEN,
+                    "from a web page, by a host name, or with a token that may not do this",
+                ),
                 (
                     StatusCode::TOO_MANY_REQUESTS,
                     "too many wrong tokens wait for their answer",

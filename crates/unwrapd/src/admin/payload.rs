@@ -1,19 +1,41 @@
-//! The payload or body in an answer: only if the request asks for it, and as text or in base64.
+//! The content of webhooks in answers: payloads, headers, and the bodies of answers of
+//! destinations. A payload is there only if the request asks for it, and as text or in base64.
+//!
+//! A client without the right to content gets 403 if it asks for content. Content that it did not
+//! ask for is left out.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::json::Refusal;
+use super::tokens::Rights;
+use crate::store::MessageView;
 
 /// Whether the query asks for the payload.
-pub(super) fn is_wanted(query: Option<&str>) -> Result<bool, Refusal> {
+pub(super) fn is_wanted(query: Option<&str>, rights: Rights) -> Result<bool, Refusal> {
     match query.unwrap_or_default() {
         "" | "payload=false" => Ok(false),
-        "payload=true" => Ok(true),
+        "payload=true" if rights.may_see_payloads => Ok(true),
+        "payload=true" => Err(Refusal::another_token(
+            "`admin_read_payloads = false` in [server] denies payloads to the token for reading: \
+             send the token that `admin_token` names",
+        )),
         _ => Err(Refusal::bad(
             "this path takes only the parameter `payload=true`",
         )),
+    }
+}
+
+/// Leaves out the content that the client may not see.
+pub(super) fn withhold(message: &mut MessageView, rights: Rights) {
+    if rights.may_see_payloads {
+        return;
+    }
+    message.payload = None;
+    let attempts = message.deliveries.iter_mut();
+    for attempt in attempts.flat_map(|delivery| &mut delivery.latest) {
+        attempt.body = None;
     }
 }
 

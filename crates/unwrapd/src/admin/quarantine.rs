@@ -9,7 +9,8 @@ use axum::response::Response;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::operation::{Operation, Parameter};
-use super::{Admin, Route, payload};
+use super::tokens::Rights;
+use super::{Admin, Route, causes, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
@@ -18,6 +19,9 @@ use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
 /// Maximum number of requests on a page.
 const PAGE_MAX: usize = 100;
+
+/// Maximum number of requests that are counted.
+const COUNTED_MAX: u64 = 10_000;
 
 /// The parameters of the list.
 const PAGE: &[Parameter] = &[
@@ -31,7 +35,7 @@ const PAGE: &[Parameter] = &[
 /// The parameter of one request.
 const PAYLOAD: &[Parameter] = &[Parameter::flag(
     "payload",
-    "whether the answer has the body",
+    "whether the answer has the body; 403 if the token may not see it",
 )];
 
 pub(super) fn routes() -> Vec<Route> {
@@ -43,7 +47,7 @@ pub(super) fn routes() -> Vec<Route> {
             list,
             Operation::json::<QuarantinePage>(
                 "list_quarantined",
-                "Lists the requests that could not be verified, in the order of their arrival.",
+                "Lists the requests that could not be verified, the newest first.",
             )
             .parameters(PAGE),
         ),
@@ -94,6 +98,7 @@ impl From<QuarantinedSummary> for QuarantinedView {
             endpoint: quarantined.endpoint,
             received_at: quarantined.received_at,
             reason: quarantined.reason,
+            cause: None,
             size: quarantined.size,
             has_body: quarantined.body,
         }
@@ -114,10 +119,10 @@ fn numbers(selection: QuarantineSelection) -> Result<RangeInclusive<i64>, Refusa
 }
 
 async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let (mut after, mut limit) = (0, PAGE_MAX);
+    let (mut after, mut limit) = (None, PAGE_MAX);
     for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (&*key, value.parse::<i64>()) {
-            ("after", Ok(number)) => after = number,
+            ("after", Ok(number)) => after = Some(number),
             ("limit", Ok(number)) => {
                 limit = usize::try_from(number)
                     .ok()
@@ -134,10 +139,10 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
     Ok(answer(&page(&admin, after, limit).await?))
 }
 
-/// A page of the requests in the quarantine.
+/// A page of the requests in the quarantine, the newest first.
 pub(super) async fn page(
     admin: &Admin,
-    after: i64,
+    after: Option<i64>,
     limit: usize,
 ) -> Result<QuarantinePage, Refusal> {
     let quarantined_requests = admin.store.list_quarantined(after, limit).await?;
@@ -145,11 +150,17 @@ pub(super) async fn page(
         .last()
         .filter(|_| quarantined_requests.len() == limit)
         .map(|quarantined| quarantined.id);
+    let counted = admin.store.count_quarantined(COUNTED_MAX + 1).await?;
+    let mut causes = causes::of_page(admin, &quarantined_requests).await?;
+    let requests = quarantined_requests.into_iter();
+    let requests = requests.map(|quarantined| QuarantinedView {
+        cause: causes.remove(&quarantined.id),
+        ..QuarantinedView::from(quarantined)
+    });
     Ok(QuarantinePage {
-        requests: quarantined_requests
-            .into_iter()
-            .map(QuarantinedView::from)
-            .collect(),
+        total: counted.min(COUNTED_MAX),
+        is_exact: counted <= COUNTED_MAX,
+        requests: requests.collect(),
         next,
     })
 }
@@ -158,16 +169,18 @@ async fn show(
     State(admin): State<Admin>,
     Path(id): Path<i64>,
     RawQuery(query): RawQuery,
+    rights: Rights,
 ) -> Result<Response, Refusal> {
-    let with_payload = payload::is_wanted(query.as_deref())?;
-    Ok(answer(&one(&admin, id, with_payload).await?))
+    let with_payload = payload::is_wanted(query.as_deref(), rights)?;
+    Ok(answer(&one(&admin, id, with_payload, rights).await?))
 }
 
-/// The request with this number.
+/// The request with this number, as far as the client may see it.
 pub(super) async fn one(
     admin: &Admin,
     id: i64,
     with_payload: bool,
+    rights: Rights,
 ) -> Result<QuarantinedDetail, Refusal> {
     let found = admin
         .store
@@ -179,19 +192,27 @@ pub(super) async fn one(
             "no request with this number is in the quarantine",
         ));
     };
-    Ok(whole(quarantined, with_payload))
+    let cause = causes::of_one(admin, &quarantined);
+    Ok(whole(quarantined, cause, with_payload, rights))
 }
 
-fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
+fn whole(
+    quarantined: QuarantinedRequest,
+    cause: Option<String>,
+    with_payload: bool,
+    rights: Rights,
+) -> QuarantinedDetail {
     let has_body = quarantined.body.is_some();
-    let body = quarantined.body.filter(|_| with_payload);
+    let is_shown = with_payload && rights.may_see_payloads;
+    let body = quarantined.body.filter(|_| is_shown);
     let (payload, payload_base64) = payload::text_or_base64(body);
     QuarantinedDetail {
         id: quarantined.id,
         endpoint: quarantined.endpoint,
         received_at: quarantined.received_at,
         reason: quarantined.reason,
-        headers: quarantined.headers,
+        cause,
+        headers: rights.may_see_payloads.then_some(quarantined.headers),
         size: quarantined.size,
         has_body,
         payload,

@@ -1,48 +1,68 @@
-//! Replays: a plan first, then the run, in requests of a few seconds. Each request continues the
-//! previous one.
+//! Replays: a plan first, then the run, in requests of a few seconds, each of which continues the
+//! previous one, or in the background.
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::Admin;
+use super::bulk::{self, BulkRequest, accepted};
 use super::json::{Refusal, answer, read};
 use super::messages::{Stored, check, only_dead};
 use crate::api::{DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest};
+use crate::bulk::{STEP, log_done};
+use crate::clock::Clock;
 use crate::printable::counted;
-use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::{DropRun, Replay, ReplayRun, ReplayStep};
+use crate::store::replay::{AsOf, DropRun, Replay, ReplayRun, ReplayStep, Token};
+use crate::store::{BulkAction, BulkState, StoreError};
 
-/// Number of deliveries changed in one commit. It takes about ten milliseconds, for which new
-/// messages may wait.
-const STEP: usize = 500;
 /// Time after which one request begins no further step.
 const RUN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn replay(
-    State(stored): State<Stored>,
+    State(admin): State<Admin>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    plan_or_run(&stored, read(request).await?).await
+    plan_or_run(&admin, read(request).await?).await
 }
 
 pub(super) async fn replay_dead(
-    State(stored): State<Stored>,
+    State(admin): State<Admin>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let mut asked: ReplayRequest = read(request).await?;
     only_dead(&mut asked.filter)?;
-    plan_or_run(&stored, asked).await
+    plan_or_run(&admin, asked).await
 }
 
-async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, Refusal> {
-    Ok(if asked.dry_run {
-        answer(&plan(stored, asked).await?)
-    } else {
-        answer(&run(stored, asked).await?)
-    })
+async fn plan_or_run(admin: &Admin, asked: ReplayRequest) -> Result<Response, Refusal> {
+    let stored = Stored::from_ref(admin);
+    if asked.dry_run {
+        return Ok(answer(&plan(&stored, asked).await?));
+    }
+    if !asked.background {
+        return Ok(answer(&run(&stored, asked).await?));
+    }
+    let begun = BulkRequest {
+        action: BulkAction::Replay,
+        token: Some(token_of(asked.token)?),
+        filter: asked.filter,
+        to: asked.to,
+        as_of: asked.as_of,
+        planned: asked.planned,
+    };
+    let run = bulk::start(admin, begun).await?;
+    let done = run.state == BulkState::Done;
+    let progress = ReplayProgress {
+        token: run.token,
+        done,
+        repeated: done,
+        counts: run.counts,
+    };
+    Ok(accepted(answer(&progress), done))
 }
 
 /// Counts what a replay would do.
@@ -60,20 +80,27 @@ pub(super) async fn plan(stored: &Stored, asked: ReplayRequest) -> Result<Replay
 /// Takes the steps of a replay, for as long as a request may take.
 pub(super) async fn run(stored: &Stored, asked: ReplayRequest) -> Result<ReplayProgress, Refusal> {
     let replay = checked(stored, asked.filter, asked.to)?;
-    let token = asked.token.ok_or_else(|| {
-        Refusal::bad("a replay needs a `token`: the same token replays only once")
-    })?;
     let run = ReplayRun {
         replay,
-        token,
+        token: token_of(asked.token)?,
         as_of: asked.as_of,
         limit: STEP,
     };
     finish(stored, run).await
 }
 
-fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay, Refusal> {
+fn token_of(token: Option<Token>) -> Result<Token, Refusal> {
+    token.ok_or_else(|| Refusal::bad("a replay needs a `token`: the same token replays only once"))
+}
+
+/// The replay, if it can be made.
+pub(super) fn checked(
+    stored: &Stored,
+    filter: Filter,
+    to: Option<String>,
+) -> Result<Replay, Refusal> {
     check(&filter)?;
+    check_ids_are_whole(&filter)?;
     if let Some(to) = &to
         && !stored.registry.is_configured(to)
     {
@@ -83,6 +110,16 @@ fn checked(stored: &Stored, filter: Filter, to: Option<String>) -> Result<Replay
         ));
     }
     Ok(Replay { filter, to })
+}
+
+/// A search for a part of an id reads payloads, and finds more than one thing.
+fn check_ids_are_whole(filter: &Filter) -> Result<(), Refusal> {
+    match filter.id_part {
+        Some(_) => Err(Refusal::bad(
+            "`id_part` is for lists and counts: name the messages with `webhook_id`, `event_id` or `resource`",
+        )),
+        None => Ok(()),
+    }
 }
 
 async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refusal> {
@@ -100,6 +137,7 @@ async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refus
                     "this token was used for another replay; use a new one",
                 ));
             }
+            (Ok(ReplayStep::Ended(_)), _) => return Err(bulk::ended_early()),
             // Earlier steps are durable, so their counts are reported.
             (Err(StoreError::Full(_)), Some(counts)) => {
                 return Ok(ReplayProgress {
@@ -118,13 +156,7 @@ async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refus
         let is_first = before.replace(counts).is_none();
         let repeated = is_first && done && replayed.due.is_empty() && counts.deliveries > 0;
         if done && !repeated {
-            tracing::info!(
-                token = run.token.as_str(),
-                "replayed: {} of {}; {} more were waiting already and are due now",
-                counted(counts.deliveries, "delivery", "deliveries"),
-                counted(counts.messages, "message", "messages"),
-                counts.waiting
-            );
+            log_done(&run.token, BulkAction::Replay, counts);
         }
         if done || Instant::now() >= until {
             return Ok(ReplayProgress {
@@ -137,11 +169,31 @@ async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refus
     }
 }
 
+/// The filter of a drop, if it can be made. Its `until` is a time.
+pub(super) fn checked_drop(
+    mut filter: Filter,
+    as_of: Option<AsOf>,
+    clock: &Clock,
+) -> Result<Filter, Refusal> {
+    only_dead(&mut filter)?;
+    check(&filter)?;
+    check_ids_are_whole(&filter)?;
+    if filter.status.contains(&Status::Dropped) {
+        return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
+    }
+    // The believed time counts: a jump of the clock must not make a dead letter old enough to be
+    // dropped.
+    let believed = clock.believed();
+    let now = as_of.map_or(believed, |as_of| as_of.at.min(believed));
+    filter.until = filter.until.map(|when| when.as_time(now));
+    Ok(filter)
+}
+
 pub(super) async fn drop_dead(
-    State(Stored { store, clock, .. }): State<Stored>,
+    State(admin): State<Admin>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let mut asked: DropDeadRequest = read(request).await?;
+    let asked: DropDeadRequest = read(request).await?;
     let names_some = Filter {
         status: Vec::new(),
         ..asked.filter.clone()
@@ -151,25 +203,14 @@ pub(super) async fn drop_dead(
             "name the dead letters to drop: some with `filter`, or all with `all: true`",
         ));
     }
-    only_dead(&mut asked.filter)?;
-    check(&asked.filter)?;
-    if asked.filter.status.contains(&Status::Dropped) {
-        return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
+    if asked.background && !asked.dry_run {
+        return drop_in_background(&admin, asked).await;
     }
-    let mut filter = asked.filter;
-    // The believed time counts: a jump of the clock must not make a dead letter old enough to be
-    // dropped.
-    let believed = clock.believed();
-    let now = asked.as_of.map_or(believed, |as_of| as_of.at.min(believed));
-    filter.until = filter.until.map(|when| when.as_time(now));
+    let Stored { store, clock, .. } = Stored::from_ref(&admin);
+    let filter = checked_drop(asked.filter, asked.as_of, &clock)?;
     let until = Instant::now() + RUN_MAX;
     let planned = match asked.as_of {
-        Some(as_of) if !asked.dry_run => DropDeadResult {
-            as_of,
-            deliveries: 0,
-            done: false,
-            unknown: Vec::new(),
-        },
+        Some(as_of) if !asked.dry_run => begun(as_of, None),
         _ => {
             let replay = Replay {
                 filter: filter.clone(),
@@ -177,10 +218,9 @@ pub(super) async fn drop_dead(
             };
             let plan = store.plan(&replay, clock.stamp()).await?;
             DropDeadResult {
-                as_of: plan.as_of,
                 deliveries: plan.counts.deliveries + plan.counts.gone,
-                done: false,
                 unknown: plan.unknown,
+                ..begun(plan.as_of, None)
             }
         }
     };
@@ -211,4 +251,34 @@ pub(super) async fn drop_dead(
         done: run.after.is_none(),
         ..planned
     }))
+}
+
+async fn drop_in_background(admin: &Admin, asked: DropDeadRequest) -> Result<Response, Refusal> {
+    let asked = BulkRequest {
+        action: BulkAction::Drop,
+        filter: asked.filter,
+        to: None,
+        token: asked.token,
+        as_of: asked.as_of,
+        planned: asked.planned,
+    };
+    let run = bulk::start(admin, asked).await?;
+    let done = run.state == BulkState::Done;
+    let result = DropDeadResult {
+        deliveries: run.counts.deliveries,
+        done,
+        ..begun(run.as_of, Some(run.token))
+    };
+    Ok(accepted(answer(&result), done))
+}
+
+/// The result of a drop that has dropped nothing yet.
+fn begun(as_of: AsOf, token: Option<Token>) -> DropDeadResult {
+    DropDeadResult {
+        as_of,
+        deliveries: 0,
+        done: false,
+        token,
+        unknown: Vec::new(),
+    }
 }

@@ -1,10 +1,13 @@
 //! The keys of `[server]` about the admin port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
+use toml::Spanned;
 
-use super::AdminToken;
+use super::base_path;
+use super::{AdminToken, AdminTokens};
 use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, SecretSource, address};
 
 /// The keys of the admin port.
@@ -12,9 +15,22 @@ use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, SecretSource,
 pub(crate) struct AdminKeys {
     admin: Key<String>,
     admin_token: Key<SecretSource>,
+    admin_read_token: Key<SecretSource>,
+    admin_read_payloads: Key<bool>,
+    admin_base_path: Key<String>,
 }
 
 impl Keys for AdminKeys {}
+
+/// The settings of the admin port.
+pub(crate) struct AdminSettings {
+    /// `None`: there is no such port.
+    pub(crate) address: Option<SocketAddr>,
+    /// `None`: the port needs no token.
+    pub(crate) tokens: Option<AdminTokens>,
+    /// A prefix of every path; empty if there is none.
+    pub(crate) base_path: Arc<str>,
+}
 
 impl AdminKeys {
     /// The address, if there is one that can be read.
@@ -27,36 +43,106 @@ impl AdminKeys {
         self,
         listen: Option<SocketAddr>,
         location: &Location,
-    ) -> Result<(Option<SocketAddr>, Option<AdminToken>), Mistakes> {
+    ) -> Result<AdminSettings, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let token = self.admin_token.as_ref().and_then(|source| {
-            let secret = source.get_ref().read_strong();
-            let secret = secret.map_err(|problem| Mistake::new(source.span(), problem));
-            Some(AdminToken::new(&mistakes.keep(secret)?))
-        });
+        let address = mistakes.keep(self.check_address(listen, location));
+        let tokens = mistakes.keep(self.check_tokens(location));
+        let base_path = mistakes.keep(self.check_base_path());
+        mistakes.check()?;
+        Ok(AdminSettings {
+            address: address.flatten(),
+            tokens: tokens.flatten(),
+            base_path: base_path.unwrap_or_default(),
+        })
+    }
+
+    fn check_address(
+        &self,
+        listen: Option<SocketAddr>,
+        location: &Location,
+    ) -> Result<Option<SocketAddr>, Mistakes> {
+        let Some(text) = &self.admin else {
+            return Ok(None);
+        };
+        let mut mistakes = Mistakes::default();
+        let admin = mistakes.keep(address(text));
+        if let (Some(admin), Some(listen)) = (admin, listen)
+            && is_same_place(listen, admin)
+        {
+            mistakes.add(Mistake::new(
+                text.span(),
+                "`admin` and `listen` name the same port: set another one",
+            ));
+        }
         let has_token = self.admin_token.is_some() || location.is_broken("admin_token");
-        let mut admin = None;
-        if let Some(text) = &self.admin {
-            admin = mistakes.keep(address(text));
-            if let (Some(admin), Some(listen)) = (admin, listen)
-                && is_same_place(listen, admin)
-            {
-                mistakes.add(Mistake::new(
-                    text.span(),
-                    "`admin` and `listen` name the same port: set another one",
+        if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+            mistakes.add(Mistake::absence(
+                text.span(),
+                "others can reach this address and could pause and replay: add \
+                 `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+            ));
+        }
+        mistakes.check()?;
+        Ok(admin)
+    }
+
+    fn check_tokens(&self, location: &Location) -> Result<Option<AdminTokens>, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let operate = mistakes.keep(token(self.admin_token.as_ref())).flatten();
+        let read = mistakes.keep(token(self.admin_read_token.as_ref()));
+        let read = read.flatten();
+        if let Some(source) = &self.admin_read_token {
+            if self.admin_token.is_none() && !location.is_broken("admin_token") {
+                mistakes.add(Mistake::absence(
+                    source.span(),
+                    "this token is for reading only: add `admin_token = { env = \
+                     \"UNWRAPD_ADMIN_TOKEN\" }`, the token with all rights",
                 ));
             }
-            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
-                mistakes.add(Mistake::absence(
-                    text.span(),
-                    "others can reach this address and could pause and replay: add \
-                     `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+            if read.is_some() && read == operate {
+                mistakes.add(Mistake::new(
+                    source.span(),
+                    "`admin_token` is the same secret: generate another one with `unwrapd secret`",
                 ));
             }
         }
+        let has_read = self.admin_read_token.is_some() || location.is_broken("admin_read_token");
+        if let Some(shows) = self.admin_read_payloads.as_ref().filter(|_| !has_read)
+            && !*shows.get_ref()
+        {
+            mistakes.add(Mistake::absence(
+                shows.span(),
+                "there is no token for reading, which this key would restrict: add \
+                 `admin_read_token`, or remove the key",
+            ));
+        }
         mistakes.check()?;
-        Ok((admin, token))
+        let read_payloads = self.admin_read_payloads.as_ref();
+        Ok(operate.map(|operate| AdminTokens {
+            operate,
+            read,
+            read_payloads: read_payloads.is_none_or(|shows| *shows.get_ref()),
+        }))
     }
+
+    fn check_base_path(&self) -> Result<Arc<str>, Mistake> {
+        let Some(text) = &self.admin_base_path else {
+            return Ok(Arc::default());
+        };
+        base_path::check(text.get_ref(), &super::routes())
+            .map_err(|problem| Mistake::new(text.span(), problem))?;
+        Ok(text.get_ref().as_str().into())
+    }
+}
+
+/// The token that a key names, if there is one.
+fn token(source: Option<&Spanned<SecretSource>>) -> Result<Option<AdminToken>, Mistake> {
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let secret = source.get_ref().read_strong();
+    let secret = secret.map_err(|problem| Mistake::new(source.span(), problem))?;
+    Ok(Some(AdminToken::new(&secret)))
 }
 
 /// Whether two sockets cannot listen on these addresses at the same time. Port 0 stands for any

@@ -5,12 +5,11 @@
 //! is reused for a multiple of its duration. Counters that each delivery updates would slow down
 //! receiving.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::Instant;
-
-use crate::store::DestinationCounts;
+use super::shared_run::{End, SharedRun};
+use crate::store::{DestinationCounts, StoreError};
 
 /// Maximum age at which a slow count is reused, as a multiple of its duration: slow counts then use
 /// at most a twentieth of a core.
@@ -20,54 +19,47 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// A count that takes at most this long is never reused.
 const IS_QUICK: Duration = Duration::from_millis(20);
 
-/// The latest count of deliveries by destination.
+/// The latest count of deliveries by destination, running or finished.
 #[derive(Debug, Default)]
-pub struct SharedCounts(Mutex<Option<Counted>>);
+pub struct SharedCounts(Mutex<Option<Count>>);
 
-#[derive(Debug)]
-struct Counted {
-    counts: Vec<DestinationCounts>,
-    ended_at: Instant,
-    took: Duration,
-}
+type Count = SharedRun<Vec<DestinationCounts>>;
 
 impl SharedCounts {
-    /// The result of `count`, or that of an earlier call if it may still be used.
-    pub(super) async fn get<E>(
+    /// The result of `count`, or that of one that is running, or that of an earlier one if it may
+    /// still be used. A count continues if its callers leave, so the next caller finds its result.
+    pub(super) async fn get(
         &self,
-        count: impl Future<Output = Result<Vec<DestinationCounts>, E>>,
-    ) -> Result<Vec<DestinationCounts>, E> {
-        let mut last = self.0.lock().await;
-        if let Some(last) = &*last
-            && last.may_be_used()
-        {
-            return Ok(last.counts.clone());
-        }
-        let began = Instant::now();
-        let counts = count.await?;
-        *last = Some(Counted {
-            counts: counts.clone(),
-            ended_at: Instant::now(),
-            took: began.elapsed(),
-        });
-        Ok(counts)
+        count: impl Future<Output = Result<Vec<DestinationCounts>, StoreError>> + Send + 'static,
+    ) -> Result<Vec<DestinationCounts>, StoreError> {
+        let mut count = {
+            let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match last.as_ref().filter(|count| may_be_used(count)) {
+                Some(count) => count.clone(),
+                None => last.insert(SharedRun::begin(count)).clone(),
+            }
+        };
+        count.result().await
     }
 }
 
-impl Counted {
-    fn may_be_used(&self) -> bool {
-        let age_max = (self.took * AGE_FACTOR_MAX).min(AGE_MAX);
-        self.took > IS_QUICK && self.ended_at.elapsed() < age_max
-    }
+/// Whether a caller gets the result of this count, which may still be running.
+fn may_be_used(count: &Count) -> bool {
+    let Some(End { result, at }) = count.end() else {
+        return count.is_under_way();
+    };
+    let took = at.duration_since(count.began_at());
+    let age_max = (took * AGE_FACTOR_MAX).min(AGE_MAX);
+    result.is_ok() && took > IS_QUICK && at.elapsed() < age_max
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, sleep};
+    use tokio::time::{Instant, advance, sleep, timeout};
 
     use super::*;
 
-    async fn count(of: u64, takes: Duration) -> Result<Vec<DestinationCounts>, ()> {
+    async fn count(of: u64, takes: Duration) -> Result<Vec<DestinationCounts>, StoreError> {
         sleep(takes).await;
         Ok(vec![DestinationCounts {
             destination: "app".into(),
@@ -80,18 +72,18 @@ mod tests {
     async fn a_slow_count_is_reused_for_twenty_times_its_duration() {
         let counts = SharedCounts::default();
         let second = Duration::from_secs(1);
-        let first = counts.get(count(1, second)).await;
+        let first = counts.get(count(1, second)).await.unwrap();
         advance(19 * second).await;
-        assert_eq!(counts.get(count(2, second)).await, first);
+        assert_eq!(counts.get(count(2, second)).await.unwrap(), first);
         advance(second).await;
-        assert_ne!(counts.get(count(2, second)).await, first);
+        assert_ne!(counts.get(count(2, second)).await.unwrap(), first);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_quick_count_is_always_repeated() {
         let counts = SharedCounts::default();
-        let first = counts.get(count(1, IS_QUICK)).await;
-        assert_ne!(counts.get(count(2, IS_QUICK)).await, first);
+        let first = counts.get(count(1, IS_QUICK)).await.unwrap();
+        assert_ne!(counts.get(count(2, IS_QUICK)).await.unwrap(), first);
     }
 
     #[tokio::test(start_paused = true)]
@@ -100,6 +92,25 @@ mod tests {
         let second = Duration::from_secs(1);
         let (first, other) =
             tokio::join!(counts.get(count(1, second)), counts.get(count(2, second)));
-        assert_eq!(first, other);
+        assert_eq!(first.unwrap(), other.unwrap());
+    }
+
+    /// With a queue, each caller would begin a count of its own after the failure of the one
+    /// before, and callers that left would still be in the queue.
+    #[tokio::test(start_paused = true)]
+    async fn callers_at_the_same_time_share_a_failure_and_the_next_one_tries_again() {
+        let counts = SharedCounts::default();
+        let second = Duration::from_secs(1);
+        let fails = async move {
+            sleep(second).await;
+            Err(StoreError::Unavailable("for the test".into()))
+        };
+        assert!(timeout(second / 2, counts.get(fails)).await.is_err());
+        let began = Instant::now();
+        let never = || async { unreachable!("a count is running") };
+        let (one, other) = tokio::join!(counts.get(never()), counts.get(never()));
+        assert!(one.is_err() && other.is_err());
+        assert_eq!(began.elapsed(), second / 2);
+        assert!(counts.get(count(1, second)).await.is_ok());
     }
 }

@@ -79,7 +79,10 @@ fn read_query(query: Option<&str>, now: Timestamp) -> Result<TrafficRange, Refus
         }
     }
     let step = Duration::from_secs(seconds);
-    let (since, until) = (beginning(since.seen_from(now), step), until.seen_from(now));
+    let (since, until) = (
+        beginning(since.seen_from(now), step),
+        end_of_minute(until.seen_from(now)),
+    );
     let steps_max = SignedDuration::try_from(step)
         .ok()
         .and_then(|step| step.checked_mul(STEPS_MAX.try_into().ok()?));
@@ -98,6 +101,16 @@ fn read_step(text: &str) -> Result<u64, Refusal> {
     let step = STEPS.into_iter().find(|(name, _)| *name == text);
     step.map(|(_, seconds)| seconds)
         .ok_or_else(|| Refusal::bad("`step` must be 1m, 5m, 1h or 1d"))
+}
+
+/// The next full minute: counts are of whole minutes, so one that has begun is in the answer.
+fn end_of_minute(time: Timestamp) -> Timestamp {
+    let minute = Duration::from_secs(60);
+    let beginning = beginning(time, minute);
+    if beginning == time {
+        return time;
+    }
+    beginning.checked_add(minute).unwrap_or(Timestamp::MAX)
 }
 
 /// The beginning of the step that holds this time.
@@ -177,12 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_has_begun_is_whole_and_the_end_is_exact() {
-        let now = "2026-11-24T08:30:15Z";
-        assert_eq!(times(""), ("2026-11-24T07:30:00Z".into(), now.into()));
+    fn a_step_that_has_begun_is_whole_and_so_is_the_last_minute() {
+        let end = "2026-11-24T08:31:00Z";
+        assert_eq!(times(""), ("2026-11-24T07:30:00Z".into(), end.into()));
         assert_eq!(
             times("since=2d&step=1h"),
-            ("2026-11-22T08:00:00Z".into(), now.into())
+            ("2026-11-22T08:00:00Z".into(), end.into())
+        );
+        assert_eq!(times("until=2026-11-24T08:30:00.001Z").1, end);
+        assert_eq!(
+            times("until=2026-11-24T08:29:00Z").1,
+            "2026-11-24T08:29:00Z"
         );
         assert_eq!(
             times("since=2026-11-20T12:00:00Z&until=2026-11-21&step=1d"),

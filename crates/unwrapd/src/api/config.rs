@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// The configuration as it was loaded, without secrets.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConfigView {
-    /// The file. Null if there is none.
+    /// The absolute path of the file. Null if there is none.
     pub(crate) file: Option<String>,
     /// Time at which it was loaded.
     #[schema(value_type = String, format = DateTime)]

@@ -22,6 +22,10 @@ pub(crate) struct DestinationView {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) paused_since: Option<Timestamp>,
     pub(crate) waiting: u64,
+    /// Earliest time at which one of the waiting deliveries was first due, or replayed.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) oldest_since: Option<Timestamp>,
     pub(crate) dead: u64,
 }
 
@@ -43,6 +47,36 @@ pub(crate) struct ConfiguredView {
     pub(crate) last_answer: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) last_answer_at: Option<Timestamp>,
+    /// Time of the latest delivery by this gateway. Before the first one since its start: the latest
+    /// minute of the last seven days in which a gateway delivered.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) last_delivered_at: Option<Timestamp>,
+    /// Time of the first of the attempts that have failed without a success between them, since the
+    /// start of this process. Null while the destination is up.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) failing_since: Option<Timestamp>,
+    /// The limits of the configuration.
+    #[serde(default)]
+    pub(crate) limits: LimitsView,
+    /// The event patterns, as in `events`.
+    #[serde(default)]
+    pub(crate) events: Vec<String>,
+    /// The URL without user, password and query, the program of the command, or the path of the
+    /// file; `-` for stdout.
+    #[serde(default)]
+    pub(crate) target: String,
+}
+
+/// Limits of a destination, as configured.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
+pub(crate) struct LimitsView {
+    pub(crate) concurrency: usize,
+    /// Attempts that begin within a second. Null: no limit.
+    pub(crate) rate: Option<u32>,
+    pub(crate) timeout_seconds: u64,
+    pub(crate) deadline_hours: u64,
 }
 
 /// State of the circuit of a destination.

@@ -22,8 +22,8 @@ pub(crate) struct EndpointView {
     /// or if it arrived before the start of this process.
     pub(crate) lateness_ms: Option<i64>,
     /// How far the clock of this machine is ahead of OpenAI's: the shortest time from
-    /// `webhook-timestamp`, which is a whole second, to the arrival, of the last 32 webhooks since
-    /// the start of this process. 0 to 1000 is normal.
+    /// `webhook-timestamp`, which is a whole second, to the arrival, of the last 32 webhooks within
+    /// an hour, since the start of this process. 0 to 1000 is normal.
     pub(crate) clock_ahead_ms: Option<i64>,
     /// The secrets, in the order of the configuration.
     pub(crate) secrets: Vec<SecretView>,

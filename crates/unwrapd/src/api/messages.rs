@@ -18,6 +18,13 @@ pub(crate) struct MessageDetails {
 pub(crate) struct MessageDetail {
     #[serde(flatten)]
     pub(crate) message: MessageView,
+    /// The `id` of the event, as the payload names it. Absent if it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) event_id: Option<String>,
+    /// Time at which OpenAI created the event, as the payload names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) created_at: Option<Timestamp>,
     /// Reason why this version cannot read its payload as an event, with the path of the field at
     /// fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +35,22 @@ pub(crate) struct MessageDetail {
     /// The payload, if it was requested and is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload_base64: Option<String>,
+    /// Other messages about the same resource, the newest first: 20 at most.
+    #[serde(default)]
+    pub(crate) siblings: Vec<Sibling>,
+}
+
+/// Another message about the same resource.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Sibling {
+    pub(crate) webhook_id: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) received_at: Timestamp,
+    /// The first of `dead`, `waiting`, `dropped` and `delivered` that one of its deliveries has;
+    /// `unrouted` if it has none.
+    pub(crate) status: Status,
 }
 
 /// A page of dead letters.

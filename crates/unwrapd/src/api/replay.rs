@@ -23,6 +23,12 @@ pub(crate) struct ReplayRequest {
     pub(crate) as_of: Option<AsOf>,
     /// Plan only.
     pub(crate) dry_run: bool,
+    /// Answer at once: the gateways carry it on until it is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) background: bool,
+    /// Number of deliveries of the plan, to be shown beside the progress in the background.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) planned: Option<u64>,
 }
 
 /// Plan of a replay.
@@ -39,7 +45,8 @@ pub(crate) struct ReplayPlan {
 pub(crate) struct ReplayProgress {
     #[schema(value_type = String)]
     pub(crate) token: Token,
-    /// Whether all is done. If not, send the same request again.
+    /// Whether all is done. If not, send the same request again, unless it is done in the
+    /// background.
     pub(crate) done: bool,
     /// Whether everything was done before this request.
     #[serde(default)]
@@ -60,6 +67,16 @@ pub(crate) struct DropDeadRequest {
     pub(crate) as_of: Option<AsOf>,
     /// Count only.
     pub(crate) dry_run: bool,
+    /// Answer at once: the gateways carry it on until it is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) background: bool,
+    /// Name of the run in the background; a new one if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) token: Option<Token>,
+    /// Number of deliveries of the plan, to be shown beside the progress in the background.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) planned: Option<u64>,
 }
 
 /// Number of dead letters that would be dropped, or were.
@@ -67,8 +84,13 @@ pub(crate) struct DropDeadRequest {
 pub(crate) struct DropDeadResult {
     pub(crate) as_of: AsOf,
     pub(crate) deliveries: u64,
-    /// Whether all are done. If not, send the same request again.
+    /// Whether all are done. If not, send the same request again, unless it is done in the
+    /// background.
     pub(crate) done: bool,
+    /// Name of the run in the background.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) token: Option<Token>,
     /// The ids in the request that match no stored message.
     pub(crate) unknown: Vec<String>,
 }

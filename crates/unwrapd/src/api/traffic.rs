@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Counts of webhooks and attempts over time.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrafficReport {
     /// Beginning of the first step.
     #[schema(value_type = String, format = DateTime)]

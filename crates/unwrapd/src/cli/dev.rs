@@ -7,6 +7,7 @@ use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -87,7 +88,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         admin: None,
         server: ServerSettings::default(),
         log: LogSettings::default(),
-        admin_token: None,
+        admin_tokens: None,
+        admin_base_path: Arc::default(),
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],

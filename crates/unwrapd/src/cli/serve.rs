@@ -302,13 +302,13 @@ fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<()
             "this process may open {allowed} files, and needs at least {FILES_MIN}: raise the limit (ulimit -n, LimitNOFILE)"
         )));
     };
-    server.connections_max = public.min(wanted);
+    server.connections_allowed = public.min(wanted);
     server.admin_connections_max = admin.min(server.admin_connections_max);
     tracing::warn!(
         "this process may open {allowed} files and needs {needed}: it accepts {} connections at a \
          time instead of {wanted}, and {} on the admin port; raise the limit (ulimit -n, \
          LimitNOFILE)",
-        server.connections_max,
+        server.connections_allowed,
         server.admin_connections_max
     );
     Ok(())

@@ -33,10 +33,20 @@ impl Changes {
         if before.log != after.log {
             changes.parts.push("[log]: format changed".into());
         }
+        let tokens = |config: &Config| config.admin_tokens.clone();
+        let operate = |config: &Config| tokens(config).map(|tokens| tokens.operate);
+        let read = |config: &Config| tokens(config).and_then(|tokens| tokens.read);
+        let payloads = |config: &Config| tokens(config).is_none_or(|tokens| tokens.read_payloads);
         changes.at_next_start = differing([
             ("listen", before.listen != after.listen),
             ("admin", before.admin != after.admin),
-            ("admin_token", before.admin_token != after.admin_token),
+            ("admin_token", operate(before) != operate(after)),
+            ("admin_read_token", read(before) != read(after)),
+            ("admin_read_payloads", payloads(before) != payloads(after)),
+            (
+                "admin_base_path",
+                before.admin_base_path != after.admin_base_path,
+            ),
         ])
         .chain(store::changed_keys(&before.store, &after.store))
         .chain(before.server.changed_at_next_start(&after.server))

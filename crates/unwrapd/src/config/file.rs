@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::store::{self, Use};
 use super::{Config, DestinationSettings, EndpointSettings, Written};
-use crate::admin::{AdminKeys, AdminToken};
+use crate::admin::{AdminKeys, AdminSettings};
 use crate::listen::{ListenKeys, ServerKeys, ServerSettings};
 use crate::settings_file::{Document, Mistake, Mistakes, Table};
 use crate::store::StoreSettings;
@@ -83,8 +83,9 @@ impl<'a> File<'a> {
             all.expect("without a mistake all parts are there");
         Ok(Config {
             listen: server.listen,
-            admin: server.admin,
-            admin_token: server.admin_token,
+            admin: server.admin.address,
+            admin_tokens: server.admin.tokens,
+            admin_base_path: server.admin.base_path,
             server: server.settings,
             log: log.expect("without a mistake it is there"),
             store,
@@ -98,8 +99,7 @@ impl<'a> File<'a> {
 /// The table `[server]`, of which the ports and the admin port each have their keys.
 struct Server {
     listen: SocketAddr,
-    admin: Option<SocketAddr>,
-    admin_token: Option<AdminToken>,
+    admin: AdminSettings,
     settings: ServerSettings,
 }
 
@@ -113,12 +113,10 @@ impl Server {
         let admin = table.keep(admin.check(listen, table.location()));
         table.end()?;
         let all = listen.zip(admin).zip(settings);
-        let ((listen, (admin, admin_token)), settings) =
-            all.expect("without a mistake all parts are there");
+        let ((listen, admin), settings) = all.expect("without a mistake all parts are there");
         Ok(Self {
             listen,
             admin,
-            admin_token,
             settings,
         })
     }

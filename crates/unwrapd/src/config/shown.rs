@@ -1,6 +1,7 @@
 //! The configuration for operators: the keys of the file, and the defaults of those that it does not
 //! set.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -38,7 +39,7 @@ impl Config {
             tables.push(table("destination", name, written.next(), defaults));
         }
         ConfigView {
-            file: self.written.file.as_deref().map(shown_path),
+            file: self.written.file.as_deref().map(shown_file),
             loaded_at,
             after_restart: after_restart.iter().map(|&key| key.to_owned()).collect(),
             tables,
@@ -75,6 +76,9 @@ impl Config {
                 self.admin.map(|address| address.to_string()).into(),
             ),
             ("admin_token", Value::Null),
+            ("admin_read_token", Value::Null),
+            ("admin_read_payloads", true.into()),
+            ("admin_base_path", Value::Null),
             ("connections_max", server.connections_max.into()),
             ("requests_max", server.requests_max.into()),
             ("head_timeout_seconds", seconds(server.head_timeout)),
@@ -104,6 +108,13 @@ impl Config {
             ("size_max_mb", mebibytes.into()),
         ]
     }
+}
+
+/// The path of the file, from the root. A reload reads it from the folder in which the process was
+/// started, which the process never leaves.
+fn shown_file(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    shown_path(absolute.as_deref().unwrap_or(path))
 }
 
 /// A key and the value that it has if the file does not set it.

@@ -129,10 +129,7 @@ impl Gate {
     /// Ends an attempt. The caller [emits](Self::emit) the change, after the end of the attempt.
     pub(crate) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
         let instant = Instant::now().into_std();
-        let is_delivered = matches!(outcome, Outcome::Delivered { .. });
-        self.handle
-            .state()
-            .answered(outcome.answer(), now, is_delivered);
+        self.handle.state().answered(outcome, now);
         // A destination that refuses a message is up.
         let is_success = !matches!(outcome, Outcome::Failed { .. });
         let (change, circuit) = {

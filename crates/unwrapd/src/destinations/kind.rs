@@ -63,6 +63,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// Where it leads, without secrets.
+            pub(super) fn target(&self) -> String {
+                match self {
+                    $(Self::$kind(settings) => settings.target(),)*
+                }
+            }
+
             pub(super) fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
                 match self {
                     $(Self::$kind(settings) => settings.doubt(name, public),)*
@@ -134,6 +141,9 @@ pub(crate) trait KindSettings: PartialEq + Sized + 'static {
     /// Adds the settings that should be equal on all gateways to a digest, which other gateways
     /// compare with theirs. A secret is added only as its fingerprint.
     fn digest(&self, add: &mut dyn FnMut(&[u8]));
+
+    /// Where it leads, for operators: without anything that may be a secret.
+    fn target(&self) -> String;
 
     /// A warning that deliveries would fail or wait, or that a setting has no effect. This is not a
     /// configuration error, because a missing file may appear later. `public` is the address on

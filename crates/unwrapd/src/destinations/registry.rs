@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify};
 use tracing::Level;
 
-use super::Destination;
 use super::gate::Gate;
 use super::state::DestinationState;
+use super::{Description, Destination};
 use crate::delivery::Lane;
 use crate::handoff::{DirectHandoff, Reservation};
 use crate::pipeline_events::{EventBus, PipelineEvent};
@@ -50,6 +50,8 @@ pub struct Configured {
     pub destination: Arc<dyn Destination>,
     /// Longest time that an attempt may take.
     pub timeout: Duration,
+    /// Its configuration, for operators.
+    pub description: Arc<Description>,
 }
 
 /// The two ways to give work to a lane: a wake-up for deliveries to be claimed, and the hand-off. A

@@ -5,8 +5,8 @@ mod limits;
 
 use openai_webhooks::{Secret, Webhooks};
 
-use super::Kind;
 use super::http::HttpSettings;
+use super::{Description, Kind};
 use crate::delivery::limits::Limits;
 use crate::route::Patterns;
 use crate::settings_file::{Mistake, Mistakes, Names, Table, differing};
@@ -97,6 +97,15 @@ impl DestinationSettings {
             events,
             limits,
         }))
+    }
+
+    /// The settings as operators see them.
+    pub(crate) fn description(&self) -> Description {
+        Description {
+            target: self.kind.target(),
+            events: self.events.texts(),
+            limits: self.limits.clone(),
+        }
     }
 
     /// The keys in which the other settings differ.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use crate::delivery::Outcome;
 use backpressure::Backpressure;
 
 /// Number of open deliveries at one destination above which receiving is throttled to its speed:
@@ -31,6 +32,8 @@ pub(crate) struct DestinationState {
 struct Latest {
     circuit: Circuit,
     last_answer: Option<Answer>,
+    last_delivered_at: Option<Timestamp>,
+    failing_since: Option<Timestamp>,
 }
 
 /// State of the circuit of a destination.
@@ -100,6 +103,25 @@ impl DestinationState {
         self.latest().last_answer.clone()
     }
 
+    /// Time of the latest delivery that succeeded.
+    #[must_use]
+    pub(crate) fn last_delivered_at(&self) -> Option<Timestamp> {
+        self.latest().last_delivered_at
+    }
+
+    /// Time of the first of the attempts that have failed without a success between them. `None`:
+    /// the destination is up.
+    #[must_use]
+    pub(crate) fn failing_since(&self) -> Option<Timestamp> {
+        self.latest().failing_since
+    }
+
+    /// Sets the time of the latest delivery before the start of this process, unless there was one
+    /// since.
+    pub(crate) fn delivered_before(&self, at: Timestamp) {
+        self.latest().last_delivered_at.get_or_insert(at);
+    }
+
     /// Counts deliveries that this gateway has claimed.
     pub(crate) fn add_claimed(&self, deliveries: usize) {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
@@ -140,8 +162,9 @@ impl DestinationState {
         waits
     }
 
-    /// Records an answer, and whether the message is delivered.
-    pub(crate) fn answered(&self, text: &str, at: Timestamp, is_delivered: bool) {
+    /// Records the outcome of an attempt.
+    pub(crate) fn answered(&self, outcome: &Outcome, at: Timestamp) {
+        let text = outcome.answer();
         let mut latest = self.latest();
         match &mut latest.last_answer {
             Some(answer) if answer.text == text => answer.at = at,
@@ -152,14 +175,31 @@ impl DestinationState {
                 });
             }
         }
-        if is_delivered {
-            self.delivered.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Outcome::Delivered { .. } => {
+                latest.last_delivered_at = Some(at);
+                latest.failing_since = None;
+                self.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            // A destination that refuses a message is up.
+            Outcome::Refused { .. } => latest.failing_since = None,
+            Outcome::Failed { .. } => {
+                latest.failing_since.get_or_insert(at);
+            }
         }
     }
 
     /// Sets the state of the circuit.
     pub(crate) fn set_circuit(&self, circuit: Circuit) {
-        self.latest().circuit = circuit;
+        {
+            let mut latest = self.latest();
+            let comes_up = circuit == Circuit::Closed && latest.circuit != Circuit::Closed;
+            latest.circuit = circuit;
+            // Another gateway may have delivered.
+            if comes_up {
+                latest.failing_since = None;
+            }
+        }
         self.is_down
             .store(circuit != Circuit::Closed, Ordering::Relaxed);
     }
@@ -171,5 +211,57 @@ impl DestinationState {
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::response_excerpt::ResponseExcerpt;
+
+    fn delivered() -> Outcome {
+        Outcome::Delivered {
+            answer: "HTTP 200".into(),
+            status: Some(200),
+            said: ResponseExcerpt::default(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_run_of_failures_begins_with_the_first_and_ends_with_a_delivery() {
+        let state = DestinationState::default();
+        state.answered(&delivered(), at(1));
+        assert_eq!(state.failing_since(), None);
+        state.answered(&Outcome::failed("HTTP 500"), at(2));
+        state.answered(&Outcome::failed("HTTP 503"), at(3));
+        assert_eq!(state.failing_since(), Some(at(2)));
+        assert_eq!(state.last_delivered_at(), Some(at(1)));
+        state.answered(&delivered(), at(4));
+        assert_eq!(state.failing_since(), None);
+        assert_eq!(state.last_delivered_at(), Some(at(4)));
+    }
+
+    #[test]
+    fn a_destination_that_another_gateway_found_up_is_not_failing() {
+        let state = DestinationState::default();
+        state.answered(&Outcome::failed("HTTP 500"), at(1));
+        state.set_circuit(Circuit::Open { probe_at: at(9) });
+        assert_eq!(state.failing_since(), Some(at(1)));
+        state.set_circuit(Circuit::Closed);
+        assert_eq!(state.failing_since(), None);
+    }
+
+    #[test]
+    fn a_delivery_before_the_start_counts_until_there_is_one_since() {
+        let state = DestinationState::default();
+        state.delivered_before(at(1));
+        assert_eq!(state.last_delivered_at(), Some(at(1)));
+        state.answered(&delivered(), at(2));
+        state.delivered_before(at(1));
+        assert_eq!(state.last_delivered_at(), Some(at(2)));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::report::{self, Opened};
 use super::timekeeping;
 use crate::alerts::Alerts;
+use crate::bulk::BulkRunner;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::destinations::Registry;
@@ -19,6 +20,8 @@ pub(super) struct Core {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
     pub(super) registry: Registry,
+    /// Carries on replays and drops of dead letters.
+    pub(super) bulk: BulkRunner,
     pub(super) events: EventBus,
     /// `None`: there is no admin port.
     pub(super) metrics: Option<Metrics>,
@@ -52,7 +55,9 @@ impl Core {
             registry.of(&name).set_paused(true);
         }
         let opened = Opened::look(&*store, was_there).await?;
+        let bulk = BulkRunner::new(Arc::clone(&store), clock.clone(), registry.clone());
         let core = Self {
+            bulk,
             store,
             clock,
             registry,

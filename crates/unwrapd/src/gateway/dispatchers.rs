@@ -121,6 +121,8 @@ impl Dispatchers {
                 Some(running) if running.differs_in_limits_only(&settings) => {
                     running.limits.send_replace(settings.limits.clone());
                     running.destination.renew_connections();
+                    let handle = self.registry.of(&name);
+                    handle.configure(Some(configured(&settings, &running.destination)));
                     DispatcherHandle {
                         settings,
                         ..running
@@ -144,10 +146,7 @@ impl Dispatchers {
         let switch = shutdown.clone().drop_guard();
         let (limits, current) = watch::channel(settings.limits.clone());
         let handle = self.registry.of(&settings.name);
-        handle.configure(Some(Configured {
-            destination: Arc::clone(destination),
-            timeout: settings.limits.timeout,
-        }));
+        handle.configure(Some(configured(&settings, destination)));
         let gate = self.gate(&handle);
         for lane in Lane::ALL {
             let dispatcher = LaneContext {
@@ -210,5 +209,13 @@ impl Dispatchers {
         };
         self.tasks.shutdown().await;
         is_finished
+    }
+}
+
+fn configured(settings: &DestinationSettings, destination: &Arc<dyn Destination>) -> Configured {
+    Configured {
+        destination: Arc::clone(destination),
+        timeout: settings.limits.timeout,
+        description: Arc::new(settings.description()),
     }
 }

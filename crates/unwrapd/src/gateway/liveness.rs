@@ -21,7 +21,7 @@ pub(crate) enum Health {
     /// Webhooks are refused, for this reason. A restart does not help: the disk is full, or the
     /// database is away.
     Refusing(String),
-    /// The store has not even answered with an error. Each store bounds its waits, so a part of the
+    /// The store has not even answered with an error for longer than it ever waits. So a part of the
     /// process hangs, and a restart may help.
     Silent,
 }
@@ -31,7 +31,7 @@ impl Liveness {
     pub(crate) async fn check(&self) -> Health {
         match self.readiness.check(&self.store, &self.clock).await {
             Ok(()) => Health::Ready,
-            Err(_) if self.readiness.is_waiting() => Health::Silent,
+            Err(_) if self.readiness.is_silent() => Health::Silent,
             Err(error) => Health::Refusing(error.to_string()),
         }
     }

@@ -59,7 +59,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct Http(auto::Builder<TokioExecutor>);
 
 impl Http {
-    pub(super) fn new() -> Self {
+    /// With `half_close` a client may close its half of the connection after its request, and still
+    /// gets the response. Without it, a client that closes its half has left.
+    pub(super) fn new(half_close: bool) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // No time-outs and no pings here: `Activity` limits both protocols, and ends connections
         // that are alive but idle.
@@ -68,9 +70,7 @@ impl Http {
             .max_buf_size(usize::from(HEAD_BYTES_MAX))
             .max_headers(HEADERS_MAX)
             .header_read_timeout(None)
-            // A client that has sent everything and closes its half of the connection still wants
-            // the response.
-            .half_close(true);
+            .half_close(half_close);
         builder
             .http2()
             .max_concurrent_streams(STREAMS_MAX)

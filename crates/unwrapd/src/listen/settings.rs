@@ -49,6 +49,9 @@ pub struct ServerSettings {
     /// Maximum number of concurrent connections to the public port. At the limit, a new connection
     /// replaces the one that the gateway has waited on longest.
     pub connections_max: usize,
+    /// Maximum number of concurrent connections to the public port for which this process may open
+    /// files. Not a setting: `connections_max` stays what the operator has written.
+    pub connections_allowed: usize,
     /// Maximum number of concurrent requests of all endpoints.
     pub requests_max: usize,
     /// Longest time for the head of a request to arrive.
@@ -75,6 +78,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_USUAL,
+            connections_allowed: usize::MAX,
             requests_max: REQUESTS_USUAL,
             head_timeout: HEAD_USUAL,
             body_timeout: BODY_USUAL,
@@ -209,6 +213,7 @@ impl ServerKeys {
         mistakes.check()?;
         Ok(ServerSettings {
             connections_max: connections.unwrap_or(usual.connections_max),
+            connections_allowed: usual.connections_allowed,
             requests_max: requests.unwrap_or(usual.requests_max),
             head_timeout,
             body_timeout,

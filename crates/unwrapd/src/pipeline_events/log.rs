@@ -7,6 +7,7 @@ use tracing::Level;
 use utoipa::ToSchema;
 
 use super::PipelineEvent;
+use crate::clock::milliseconds;
 use crate::delivery::breaker::{CircuitChange, FAILURES_MAX};
 use crate::delivery::{EXPIRED, Next};
 use crate::printable::counted;
@@ -430,10 +431,6 @@ fn actor(is_remote: bool) -> &'static str {
     } else {
         "by an operator"
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -135,7 +135,12 @@ fn value_of(text: &str, value: &Spanned<DeValue<'_>>) -> Value {
         .unwrap_or_else(|| REDACTED.into())
 }
 
-/// Arguments of a command and queries of a URL may be secrets, although they should not.
+/// Longest path of a URL that is shown, in bytes.
+const PATH_BYTES_MAX: usize = 48;
+/// Longest part of such a path, in bytes: shorter than a key.
+const PART_BYTES_MAX: usize = 16;
+
+/// Arguments of a command, paths and queries of a URL may be secrets, although they should not.
 fn shown(key: &str, value: Value) -> Value {
     match (key, value) {
         ("command", Value::Array(words)) => {
@@ -147,7 +152,8 @@ fn shown(key: &str, value: Value) -> Value {
     }
 }
 
-/// A URL without password and query. That of a store may be a path, which is not changed.
+/// A URL without password and query, and without a path that may be a key. That of a store may be a
+/// path, which is not changed.
 fn shown_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else {
         return REDACTED.into();
@@ -157,13 +163,37 @@ fn shown_url(text: &str) -> String {
     }
     let has_query = url.query().is_some();
     url.set_query(None);
+    url.set_fragment(None);
     // It fails only for a URL that has none.
     let _ = url.set_password(None);
+    let is_web = matches!(url.scheme(), "http" | "https");
+    if is_web && !is_plain(url.path()) {
+        url.set_path("/");
+        return format!("{url}{REDACTED}");
+    }
     if has_query {
         format!("{url}?{REDACTED}")
     } else {
         url.into()
     }
+}
+
+/// Whether a path of a URL is certainly no key: short, and of words such as `/webhooks/openai` and
+/// `/v1/in`. Services such as Slack and Discord have the key of a webhook in its path.
+fn is_plain(path: &str) -> bool {
+    let is_word = |part: &str| {
+        let mut bytes = part.bytes();
+        part.len() <= PART_BYTES_MAX
+            && bytes.all(|byte| byte.is_ascii_lowercase() || b"-_.".contains(&byte))
+    };
+    let is_version = |part: &str| {
+        part.strip_prefix('v')
+            .is_some_and(|number| matches!(number.parse::<u8>(), Ok(0..=99)))
+    };
+    path.len() <= PATH_BYTES_MAX
+        && path
+            .split('/')
+            .all(|part| is_word(part) || is_version(part))
 }
 
 #[cfg(test)]
@@ -235,15 +265,17 @@ mod tests {
             "[[destination]]\n\
              command = [\"curl\", \"-H\", \"Authorization: hidden\"]\n\
              [[destination]]\n\
-             url = \"https://example.com/in?token=hidden\"\n\
+             url = \"https://example.com/v1/in?token=hidden\"\n\
              rate = 1_000\n\
+             [[destination]]\n\
+             url = \"https://hooks.example:444/services/T0HIDDEN/B0HIDDEN/hidden?a=b\"\n\
              [[destination]]\n\
              url = \"postgres://unwrapd:hidden@db/unwrapd\"\n\
              [store]\n\
              url = \"sqlite:/var/lib/unwrapd.db\"\n",
         );
         let text = format!("{written:?}");
-        assert!(!text.contains("hidden"), "{text}");
+        assert!(!text.to_lowercase().contains("hidden"), "{text}");
         let values: Vec<Value> = written
             .named("destination")
             .chain(written.named("store"))
@@ -253,11 +285,29 @@ mod tests {
             values,
             [
                 json!(["curl", "[redacted]", "[redacted]"]),
-                json!("https://example.com/in?[redacted]"),
+                json!("https://example.com/v1/in?[redacted]"),
                 json!(1000),
+                json!("https://hooks.example:444/[redacted]"),
                 json!("postgres://unwrapd@db/unwrapd"),
                 json!("sqlite:/var/lib/unwrapd.db"),
             ]
         );
+    }
+
+    #[test]
+    fn a_path_is_shown_only_if_it_is_certainly_no_key() {
+        for path in ["/", "/webhook", "/v1/web-hooks/open_ai", "/a/b/"] {
+            assert!(is_plain(path), "{path}");
+        }
+        for path in [
+            "/T0",
+            "/0123456789",
+            "/v100",
+            "/abcdefghijklmnopq",
+            "/%20",
+            "/one/two/three/four/five/six/seven/eight/nine/ten",
+        ] {
+            assert!(!is_plain(path), "{path}");
+        }
     }
 }

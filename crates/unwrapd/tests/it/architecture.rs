@@ -13,6 +13,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "delivery",
             "destinations",
+            "diagnosis",
             "pipeline_events",
             "gateway",
             "message",
@@ -29,6 +30,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         &[
             "admin",
             "alerts",
+            "bulk",
             "config",
             "delivery",
             "destinations",
@@ -93,8 +95,10 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         "admin",
         &[
             "api",
+            "bulk",
             "delivery",
             "destinations",
+            "diagnosis",
             "intake",
             "message",
             "metrics",
@@ -111,6 +115,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("metrics", &["delivery", "pipeline_events", "store"]),
     ("api", &["store"]),
+    ("bulk", &["destinations", "store"]),
     ("prune", &["pipeline_events", "store"]),
     (
         "listen",
@@ -168,6 +173,8 @@ const PURE: &[&str] = &[
     "clock/history.rs",
     "clock/line.rs",
     "clock/state.rs",
+    "diagnosis.rs",
+    "diagnosis/trials.rs",
     "message.rs",
     "route.rs",
     "delivery.rs",

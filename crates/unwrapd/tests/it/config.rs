@@ -393,6 +393,18 @@ fn an_admin_port_for_others_needs_a_token() {
 }
 
 #[test]
+fn a_token_for_reading_that_could_be_guessed_is_refused() {
+    let tokens = "[server]\nadmin_token = { env = \"APP_WEBHOOK_SECRET\" }\n\
+        admin_read_token = { env = \"SHORT_RAW_SECRET\" }";
+    let refused = serve(&GOOD.replacen("[server]", tokens, 1));
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(error.contains("gateway.toml:4:"), "{error}");
+    assert!(error.contains("`unwrapd secret` generates"), "{error}");
+    assert!(!error.contains("short-and-raw"), "{error}");
+}
+
+#[test]
 fn limits_beyond_reason_are_refused() {
     for (limit, problem) in [
         ("rate = 0", "1 to 100000"),

@@ -411,6 +411,9 @@ fn route_row(route: &Route) -> Vec<String> {
         Class::Heavy => "heavy",
         Class::Send => "send",
         Class::Stream => "stream",
+        Class::LogIn => "login",
+        Class::Page => "page",
+        Class::Metrics => "metrics",
     };
     let body = match body_bytes_max {
         0 => "none".to_owned(),

@@ -1,5 +1,6 @@
 //! Several gateways on one database.
 
+mod bulk;
 mod circuits;
 mod configuration;
 mod events;

@@ -6,11 +6,13 @@ use std::time::Duration;
 use openai_webhooks::EventType;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 use unwrapd::config::ServerSettings;
 
 use crate::support::application::{Answer, Application};
 use crate::support::openapi::described;
+use crate::support::wire::{send, until_closed};
 use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 
 /// A client of the stream.
@@ -36,6 +38,8 @@ impl Stream {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        // Otherwise nginx would hold events back.
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
         Self {
             response,
             text: String::new(),
@@ -63,13 +67,13 @@ impl Stream {
                 let mut lines = block.lines();
                 lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
             };
-            let Some(id) = field("id") else {
+            let (Some(id), Some(data)) = (field("id"), field("data")) else {
                 continue;
             };
             let event = Event {
                 id: id.to_owned(),
                 name: field("event").map(str::to_owned),
-                data: serde_json::from_str(field("data").unwrap()).unwrap(),
+                data: serde_json::from_str(data).unwrap(),
             };
             if event.name.is_none() {
                 described().check_type("LiveEvent", &event.data);
@@ -138,6 +142,41 @@ async fn a_client_that_comes_again_goes_on_behind_its_last_event() {
     assert_eq!(accepted.data["webhook_id"], "wh_2");
 }
 
+/// A browser would send no id, and would never learn of the events in between.
+#[tokio::test]
+async fn a_client_that_is_cut_off_before_its_first_event_misses_nothing() {
+    let test = TestGateway::start(vec![]).await;
+    let mut stream = Stream::open(&test, None).await;
+    let beginning = stream.block().await.unwrap();
+    let (_, id) = beginning.trim_end().split_once("\nid: ").unwrap();
+    drop(stream);
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    let mut again = Stream::open(&test, Some(id)).await;
+    let next = again.next().await;
+    assert_eq!((next.name, &next.data["event"]), (None, &"received".into()));
+    assert_eq!(again.until("accepted").await.data["webhook_id"], "wh_1");
+}
+
+/// A stream that its client left must not keep a later one out.
+#[tokio::test]
+async fn streams_may_be_opened_and_left_as_often_as_one_likes() {
+    let test = TestGateway::start(vec![]).await;
+    for _ in 0..200 {
+        let mut stream = Stream::open(&test, None).await;
+        stream.block().await.unwrap();
+    }
+    // Clients that vanish without a trace leave open connections behind.
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(Stream::open(&test, None).await);
+    }
+    let mut oldest = streams.swap_remove(0);
+    while oldest.block().await.is_some() {}
+    let latest = streams.last_mut().unwrap();
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    latest.until("accepted").await;
+}
+
 #[tokio::test]
 async fn a_client_learns_that_it_has_missed_an_unknown_number_of_events() {
     let test = TestGateway::start(vec![]).await;
@@ -151,6 +190,20 @@ async fn a_client_learns_that_it_has_missed_an_unknown_number_of_events() {
         let next = stream.next().await;
         assert_eq!(next.name, None);
     }
+}
+
+/// Otherwise only a write that fails would show that a client has left, at the next heartbeat.
+#[tokio::test]
+async fn a_stream_ends_at_once_when_its_client_leaves() {
+    let test = TestGateway::start(vec![]).await;
+    let request = "GET /api/v1/events/stream HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut stream = send(test.gateway.admin().unwrap(), request).await;
+    let mut head = [0; 256];
+    assert!(stream.read(&mut head).await.unwrap() > 0);
+    // As a client that is gone, except that the test still sees the end.
+    stream.shutdown().await.unwrap();
+    let ended = timeout(Duration::from_secs(5), until_closed(stream)).await;
+    assert!(ended.is_ok());
 }
 
 /// Other answers must be read within the idle time.

@@ -5,10 +5,12 @@
 
 use unwrapd_testkit as support;
 
+mod access;
 mod admin_port;
 mod alerts;
 mod architecture;
 mod bounds;
+mod bulk;
 mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;
@@ -45,6 +47,7 @@ mod night;
 mod odd_events;
 mod openapi;
 mod operate;
+mod overview;
 mod pipeline_events;
 mod ports;
 #[cfg(feature = "server-tests")]

@@ -15,7 +15,7 @@ use crate::support::process::{
     Serving, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tally::Counted as _;
-use crate::support::{TestGateway, client, described_answer, destination};
+use crate::support::{TestGateway, client, described_answer, destination, until};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
     let url = format!("{}{path}", test.admin());
@@ -70,21 +70,20 @@ async fn a_destination_that_is_down_is_shown_so_and_up_again_on_the_first_succes
     for _ in 0..failures {
         app.next().await;
     }
-    let view = loop {
+    // A count may be that of a moment ago.
+    until("it is down, with what waits", async || {
         let view = shown(&test).await;
-        if view["state"] != "closed" {
-            break view;
-        }
-    };
-    assert_eq!(view["last_answer"], "HTTP 500");
-    assert_eq!(view["waiting"], 1);
+        view["state"] != "closed" && view["last_answer"] == "HTTP 500" && view["waiting"] == 1
+    })
+    .await;
     // The probe.
     app.next().await;
-    while shown(&test).await["state"] != "closed" {}
-    while shown(&test).await["waiting"] != 0 {}
-    let view = shown(&test).await;
-    assert_eq!(view["last_answer"], "HTTP 200");
-    assert_eq!(view["delivered"], 1);
+    until("it is up, and nothing waits", async || {
+        let view = shown(&test).await;
+        view["state"] == "closed" && view["last_answer"] == "HTTP 200" && view["waiting"] == 0
+    })
+    .await;
+    assert_eq!(shown(&test).await["delivered"], 1);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use openai_webhooks::EventType;
 use tempfile::TempDir;
 
-use crate::support::process::{unwrapd, write_server_config};
+use crate::support::process::{Serving, unwrapd, write_server_config};
 use crate::support::{OPENAI_SECRET, Webhook, address_of, client};
 
 /// The output of `serve` for this address before it ends.
@@ -108,4 +108,29 @@ async fn connections_follow_the_limit_of_open_files() {
         said.contains("may open 32 files, and needs at least 64"),
         "{said}"
     );
+}
+
+/// Each reload reported a change of `connections_max`, which nobody had made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_open_files_is_no_change_of_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    write_server_config(folder.path(), "");
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(crate::support::process::program())
+        .env("NO_COLOR", "1");
+    let mut serving = Serving::start_by(command, folder.path(), &[], &[]);
+    serving.said("it accepts 32 connections at a time instead of 768");
+    serving.signal(rustix::process::Signal::HUP);
+    serving.announced("was reloaded: nothing changed");
+    let url = format!("{}/api/v1/config", serving.admin);
+    let config = client().get(url).send().await.unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config.bytes().await.unwrap()).unwrap();
+    let server = config["tables"].as_array().unwrap().iter();
+    let mut settings = server
+        .filter(|table| table["table"] == "server")
+        .flat_map(|table| table["settings"].as_array().unwrap());
+    let connections = settings.find(|setting| setting["key"] == "connections_max");
+    assert_eq!(connections.unwrap()["value"], 768);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use openai_webhooks::{EventType, Webhooks};
+use serde_json::Value;
 use tempfile::TempDir;
 use unwrapd::quarantine::Retried;
 use unwrapd::store::{QuarantinedRequest, Store};
@@ -11,7 +12,9 @@ use unwrapd::store::{QuarantinedRequest, Store};
 use crate::support::application::Application;
 use crate::support::process::{Serving, unwrapd, write_config};
 use crate::support::tally::Counted as _;
-use crate::support::{TestGateway, Webhook, client, destination, openai, unix_now};
+use crate::support::{
+    TestGateway, Webhook, client, described_answer, destination, openai, unix_now,
+};
 
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
@@ -81,6 +84,72 @@ async fn a_request_refused_by_a_wrong_secret_is_delivered_under_the_right_one() 
             .await
             .unwrap()
             .is_empty()
+    );
+}
+
+/// The requests of the quarantine, as the admin port shows them.
+async fn shown(test: &TestGateway) -> Vec<Value> {
+    let url = format!("{}/api/v1/quarantine", test.admin());
+    let (status, page) = described_answer(test.client().get(url)).await;
+    assert_eq!(status, 200);
+    let mut page: Value = serde_json::from_slice(&page).unwrap();
+    serde_json::from_value(page["requests"].take()).unwrap()
+}
+
+#[tokio::test]
+async fn the_endpoint_whose_secret_matches_is_named_as_the_cause() {
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(wrong, TempDir::new().unwrap(), vec![]).await;
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 401);
+    quarantined(test.gateway.store(), 1).await;
+    let listed = shown(&test).await;
+    let cause = listed[0]["cause"].as_str().unwrap();
+    assert!(cause.contains("endpoint `staging` verifies it"), "{cause}");
+    let url = format!("{}/api/v1/quarantine/{}", test.admin(), listed[0]["id"]);
+    let (_, one) = described_answer(test.client().get(url)).await;
+    let one: Value = serde_json::from_slice(&one).unwrap();
+    assert_eq!(one["cause"], listed[0]["cause"]);
+    // It is that of the present secrets.
+    let folder = test.stop().await;
+    let test = TestGateway::start_in(folder, vec![]).await;
+    let listed = shown(&test).await;
+    let cause = listed[0]["cause"].as_str().unwrap();
+    assert!(cause.contains("run `unwrapd quarantine retry`"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_page_of_large_bodies_has_causes_within_a_limit_of_work() {
+    const REQUESTS: usize = 100;
+    let test = TestGateway::start(vec![]).await;
+    let webhook = Webhook::with_payload("wh_1", "x".repeat(60_000));
+    for number in 0..REQUESTS {
+        // The last of the list has no signature, which its headers show.
+        let headers = webhook.headers.pairs();
+        let headers = &headers[..if number == 0 { 2 } else { 3 }];
+        let quarantined = QuarantinedRequest {
+            id: 0,
+            endpoint: "production".into(),
+            received_at: Timestamp::now(),
+            reason: "no signature matches".into(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            size: Some(60_000),
+            body: Some(webhook.payload.clone().into()),
+        };
+        test.gateway.store().quarantine(quarantined).await.unwrap();
+    }
+    let listed = shown(&test).await;
+    let known = listed.iter().filter(|one| one["cause"].is_string());
+    assert!((5..REQUESTS / 2).contains(&known.count()));
+    assert!(listed[0]["cause"].is_string());
+    assert!(listed[REQUESTS - 2]["cause"].is_null());
+    let missing = listed[REQUESTS - 1]["cause"].as_str().unwrap();
+    assert!(
+        missing.contains("`webhook-signature` is missing"),
+        "{missing}"
     );
 }
 
@@ -271,8 +340,19 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
                 break list;
             }
         };
-        assert!(list.contains("no signature matches"), "{list}");
+        let cause = "No secret of this gateway verifies it: ";
+        assert!(list.contains(cause), "{list}");
     }
+    let shown = text(&run(&serving, &["show", "1"]));
+    for part in [
+        "no signature matches",
+        "No secret of this gateway",
+        "webhook-id: wh_1",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert_eq!(run(&serving, &["show", "9"]).status.code(), Some(3));
+    assert_eq!(run(&serving, &["show", "0"]).status.code(), Some(2));
     let unproven = run(&serving, &["retry", "--all"]);
     assert_eq!(unproven.status.code(), Some(4));
     let hint = String::from_utf8(unproven.stderr).unwrap();

@@ -184,16 +184,21 @@ macro_rules! every_store {
 }
 
 mod accept;
+mod bulk;
 mod claim;
+mod count;
+mod failures;
 mod give_up;
 mod handoff;
 mod look;
 mod prune;
 mod quarantine;
 mod replay;
+mod search;
 mod settle;
 mod time;
 mod traffic;
+mod unrouted;
 mod whole;
 
 pub(crate) fn at(second: i64) -> Timestamp {

@@ -1,6 +1,6 @@
 //! Messages as operators see them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,17 +46,24 @@ pub(crate) async fn views(
         attempts_max,
         with_payload,
     } = request;
-    let mut deliveries = deliveries(pool, seqs, filter, *attempts_max).await?;
+    let Deliveries {
+        mut selected,
+        routed,
+    } = deliveries(pool, seqs, filter, *attempts_max).await?;
     let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, MESSAGES, given).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let seq: i64 = row.try_get(0)?;
-        let deliveries = deliveries.remove(&seq).unwrap_or_default();
-        if deliveries.is_empty() && filter.names_deliveries() {
-            continue;
-        }
+        let deliveries = selected.remove(&seq).unwrap_or_default();
         let payload: Option<&[u8]> = row.try_get(8)?;
+        if deliveries.is_empty() && filter.names_deliveries() {
+            // Pruning deletes the deliveries together with the payload.
+            let is_unrouted = !routed.contains(&seq) && payload.is_some();
+            if !(filter.wants_unrouted() && is_unrouted) {
+                continue;
+            }
+        }
         let message = MessageView {
             webhook_id: row.try_get(1)?,
             endpoint: row.try_get(2)?,
@@ -84,17 +91,27 @@ pub(crate) async fn views(
         .collect())
 }
 
-/// The selected deliveries, by message, with their latest attempts in order of time.
+/// Deliveries of some messages.
+struct Deliveries {
+    /// The selected ones, by message.
+    selected: HashMap<i64, Vec<DeliveryView>>,
+    /// The messages that have any.
+    routed: HashSet<i64>,
+}
+
+/// The selected deliveries, with their latest attempts in order of time.
 async fn deliveries(
     pool: &Arc<Pool>,
     seqs: &[i64],
     filter: &Filter,
     attempts_max: usize,
-) -> Result<HashMap<i64, Vec<DeliveryView>>, Failure> {
+) -> Result<Deliveries, Failure> {
     let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, DELIVERIES, given).await?;
     let mut wanted = Vec::new();
+    let mut routed = HashSet::new();
     for row in &rows {
+        routed.insert(message_of(row.try_get(0)?));
         let status = Status::of(row.try_get(3)?, row.try_get(4)?);
         if filter.wants(row.try_get(1)?, status) {
             wanted.push((row.try_get::<_, i64>(0)?, status, row));
@@ -103,9 +120,10 @@ async fn deliveries(
     let ids: Vec<i64> = wanted.iter().map(|(id, ..)| *id).collect();
     let attempts_max = (ATTEMPTS_SHOWN_IN_ALL_MAX / ids.len().max(1)).clamp(1, attempts_max);
     let mut attempts = attempts(pool, &ids, attempts_max).await?;
-    let mut found: HashMap<i64, Vec<DeliveryView>> = HashMap::new();
+    let mut selected: HashMap<i64, Vec<DeliveryView>> = HashMap::new();
     for (id, status, row) in wanted {
-        found.entry(message_of(id)).or_default().push(DeliveryView {
+        let of_message = selected.entry(message_of(id)).or_default();
+        of_message.push(DeliveryView {
             destination: row.try_get(1)?,
             lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
             status,
@@ -115,7 +133,7 @@ async fn deliveries(
             latest: attempts.remove(&id).unwrap_or_default(),
         });
     }
-    Ok(found)
+    Ok(Deliveries { selected, routed })
 }
 
 async fn attempts(

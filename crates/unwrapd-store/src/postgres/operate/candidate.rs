@@ -35,6 +35,8 @@ const MISSING: &str = "
     INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
     SELECT id, $2, lane, $4, $5, $5 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
 
+const ROUTED: &str = "DELETE FROM unrouted WHERE seq = ANY ($1)";
+
 /// Leased deliveries are under way, and stay.
 const HURRY: &str = "
     UPDATE delivery SET due_at = $2, ready_at = $2
@@ -114,6 +116,11 @@ pub(crate) async fn make_due(
             missing => INT8_ARRAY, to => TEXT, lanes => TEXT_ARRAY, since => INT8, now => INT8,
         ];
         transaction.query(MISSING, given).await?;
+        let routed = batch.missing.iter().map(|delivery| delivery.message);
+        let routed: Vec<i64> = routed.collect();
+        transaction
+            .query(ROUTED, params![routed => INT8_ARRAY])
+            .await?;
     }
     Ok(due)
 }

@@ -19,7 +19,9 @@ const LIST: &str = "
     SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
 
 const SUMMARIES: &str = "
-    SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
+    SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id < $1 ORDER BY id DESC LIMIT $2";
+
+const COUNT: &str = "SELECT count(*) FROM (SELECT FROM quarantine LIMIT $1) AS counted";
 
 const DISCARD: &str = "
     WITH gone AS (DELETE FROM quarantine WHERE id BETWEEN $1 AND $2 RETURNING id) SELECT count(*) FROM gone";
@@ -61,15 +63,26 @@ pub(crate) async fn list(
     with_body.collect()
 }
 
+/// The newest first.
 pub(crate) async fn summaries(
     pool: &Arc<Pool>,
-    after: i64,
+    after: Option<i64>,
     limit: usize,
 ) -> Result<Vec<QuarantinedSummary>, Failure> {
+    let after = after.unwrap_or(i64::MAX);
     let rows = select(pool, SUMMARIES, after, limit).await?;
     rows.iter()
         .map(|row| quarantined(row, row.try_get(6)?))
         .collect()
+}
+
+/// The number of requests, or `max` if there are more.
+pub(crate) async fn count(pool: &Arc<Pool>, max: u64) -> Result<u64, Failure> {
+    let max = signed(max);
+    let rows = pool
+        .once(Purpose::Looking, COUNT, params![max => INT8])
+        .await?;
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
 }
 
 async fn select(

@@ -9,10 +9,10 @@ use crate::operate::replay_batch::ReplayBatch;
 use crate::operate::statements::{DeadLetters, ReplayPage};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::pool::{Pool, Transaction};
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::operate::{candidate, replay_record};
-use crate::postgres::rows::natural;
+use crate::postgres::rows::{all_storable, natural};
 use crate::postgres::shared::Shared;
 use crate::replay::ReplayStep;
 use unwrapd_core::clock::Moment;
@@ -72,19 +72,32 @@ pub(crate) async fn drop_dead(
     dead: &DeadLetters,
     now: Timestamp,
 ) -> Result<u64, Failure> {
-    let DeadLetters {
-        messages,
-        filter,
-        dead_at,
-    } = dead;
-    if !filter.status.contains(&Status::Dead) {
+    if !dead.filter.status.contains(&Status::Dead) {
         return Ok(0);
     }
-    let (now, dead_at) = (now.as_millisecond(), dead_at.as_millisecond());
-    let destinations = &filter.destination;
+    let (now, dead_at) = (now.as_millisecond(), dead.dead_at.as_millisecond());
+    let destinations = all_storable(&dead.filter.destination);
     let given = params![
-        messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
+        dead.messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
     ];
     let rows = pool.once(Purpose::Looking, DROP, given).await?;
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
+}
+
+/// Does the same, within a transaction.
+pub(crate) async fn drop_within(
+    transaction: &Transaction,
+    dead: &DeadLetters,
+    now: Timestamp,
+) -> Result<u64, Failure> {
+    if !dead.filter.status.contains(&Status::Dead) {
+        return Ok(0);
+    }
+    let (now, dead_at) = (now.as_millisecond(), dead.dead_at.as_millisecond());
+    let destinations = all_storable(&dead.filter.destination);
+    let given = params![
+        dead.messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
+    ];
+    let rows = transaction.query(DROP, given).await?;
     rows.first().map_or(Ok(0), |row| natural(row, 0))
 }

@@ -1,10 +1,11 @@
-//! The record of a replay under its token: its selection and its progress.
+//! The record of a replay, or of another bulk run, under its token: its selection and its progress.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use crate::bulk::{BulkAction, BulkState};
 use crate::error::StoreError;
 use crate::operate::replay_batch::ReplayBatch;
 use crate::operate::replay_record::ReplayRecord;
@@ -13,11 +14,23 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Transaction};
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed, timestamp};
-use crate::replay::{Counts, ReplayRun, TOKENS_MAX, Token};
+use crate::replay::{Counts, Replay, ReplayRun, TOKENS_MAX, Token};
 
-const READ: &str = "
-    SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
-    FROM replay WHERE token = $1";
+/// The columns of a record.
+macro_rules! select {
+    ($end:literal) => {
+        concat!(
+            "SELECT id, token, action, request, started_at, last_message, next_message, messages, \
+             deliveries, calls, waiting, gone, began_at, planned, ended_at, ending, reason \
+             FROM replay ",
+            $end
+        )
+    };
+}
+
+const READ: &str = select!("WHERE token = $1");
+
+const LIST: &str = select!("ORDER BY id DESC LIMIT $1");
 
 /// Begins a record. A second one with the same token changes nothing.
 const BEGIN: &str = "
@@ -46,8 +59,7 @@ pub(crate) async fn read_or_begin(
         return Ok(record);
     }
     let token_text = token.as_str();
-    let request = serde_json::to_string(&run.replay)
-        .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
+    let request = written(&run.replay)?;
     let at = run.as_of.map_or(now, |as_of| as_of.at).as_millisecond();
     let newest = run.as_of.map_or(i64::MAX, |as_of| as_of.newest);
     let given = params![token_text => TEXT, request => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
@@ -91,7 +103,8 @@ pub(crate) async fn write(
     transaction.query(WRITE, given).await.map(drop)
 }
 
-async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, Failure> {
+/// The record of this token.
+pub(crate) async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, Failure> {
     let token = token.as_str();
     let rows = pool
         .once(Purpose::Looking, READ, params![token => TEXT])
@@ -99,21 +112,55 @@ async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, F
     rows.first().map(record).transpose()
 }
 
+/// The latest records, the newest first.
+pub(crate) async fn list(pool: &Arc<Pool>, max: usize) -> Result<Vec<ReplayRecord>, Failure> {
+    let max = signed(max);
+    let rows = pool
+        .once(Purpose::Looking, LIST, params![max => INT8])
+        .await?;
+    rows.iter().map(record).collect()
+}
+
+/// The request as a text of the database.
+pub(crate) fn written(request: &Replay) -> Result<String, Failure> {
+    serde_json::to_string(request)
+        .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))
+}
+
 fn record(row: &Row) -> Result<ReplayRecord, Failure> {
+    let ended_at = optional_timestamp(row, 14)?;
+    let planned: Option<i64> = row.try_get(13)?;
     Ok(ReplayRecord {
         id: row.try_get(0)?,
-        request: serde_json::from_str(row.try_get(1)?)
+        token: token(row, 1)?,
+        action: BulkAction::of_column(row.try_get(2)?),
+        request: serde_json::from_str(row.try_get(3)?)
             .map_err(|_| Failure::unavailable("the record of the replay cannot be read"))?,
-        started_at: timestamp(row, 2)?,
-        newest: row.try_get(3)?,
-        next: row.try_get(4)?,
+        started_at: timestamp(row, 4)?,
+        newest: row.try_get(5)?,
+        next: row.try_get(6)?,
         counts: Counts {
-            messages: natural(row, 5)?,
-            deliveries: natural(row, 6)?,
-            calls: natural(row, 7)?,
-            waiting: natural(row, 8)?,
-            gone: natural(row, 9)?,
+            messages: natural(row, 7)?,
+            deliveries: natural(row, 8)?,
+            calls: natural(row, 9)?,
+            waiting: natural(row, 10)?,
+            gone: natural(row, 11)?,
         },
-        has_ended: row.try_get(10)?,
+        began_at: optional_timestamp(row, 12)?,
+        planned: planned.and_then(|planned| planned.try_into().ok()),
+        state: BulkState::of_columns(ended_at.is_some(), row.try_get(15)?),
+        ended_at,
+        reason: row.try_get(16)?,
     })
+}
+
+pub(crate) fn token(row: &Row, column: usize) -> Result<Token, Failure> {
+    let text: &str = row.try_get(column)?;
+    text.parse()
+        .map_err(|_| Failure::unavailable("a token in the database is invalid"))
+}
+
+fn optional_timestamp(row: &Row, column: usize) -> Result<Option<Timestamp>, Failure> {
+    let milliseconds: Option<i64> = row.try_get(column)?;
+    milliseconds.map(|_| timestamp(row, column)).transpose()
 }

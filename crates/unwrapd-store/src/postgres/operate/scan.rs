@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::filter::{Filter, Selection};
-use crate::operate::statements::{Candidate, Order, ScanPage, ScanRange, Seqs, behind};
+use crate::filter::{Filter, IdPart, Selection};
+use crate::operate::statements::{Candidate, Narrowed, Order, ScanPage, ScanRange, Seqs, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{signed, timestamp};
+use crate::postgres::rows::{all_storable, signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
+/// Most numbers whose payloads are searched in one piece.
+const SEARCH_SPAN_MAX: i64 = 2_000;
+/// Most dead letters or unrouted messages in one piece: as many candidates as a page takes.
+const LISTED_MAX: i64 = 1_000;
+/// Most messages of a time that are looked at to narrow a count: several times as many as it counts.
+const TIMES_MAX: i64 = 100_000;
 /// Most messages of a page with their payloads, of up to 1 MiB each.
 const PAYLOADS_MAX: i64 = 64;
 
@@ -46,6 +52,36 @@ pub(crate) async fn narrow(
     Ok(first.max(*within.start())..=last.min(*within.end()))
 }
 
+/// Does the same, but looks at [`TIMES_MAX`] messages at most.
+pub(crate) async fn narrow_some(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: Seqs,
+) -> Result<Narrowed, Failure> {
+    let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
+    if is_any_time || selection.filter.names_ids() {
+        return Ok(Narrowed {
+            within,
+            is_whole: true,
+        });
+    }
+    let (since, until) = times(selection);
+    let sql = "SELECT first, last, messages FROM find_times($1, $2, $3)";
+    let given = params![since => INT8, until => INT8, TIMES_MAX => INT8];
+    let rows = pool.once(Purpose::Looking, sql, given).await?;
+    let row = rows.first();
+    let number = |column| row.map_or(Ok(None), |row| row.try_get::<_, Option<i64>>(column));
+    let (first, last, messages) = (number(0)?, number(1)?, number(2)?);
+    let within = match (first, last) {
+        (Some(first), Some(last)) => first.max(*within.start())..=last.min(*within.end()),
+        _ => Seqs::new(1, 0),
+    };
+    Ok(Narrowed {
+        within,
+        is_whole: messages.is_none_or(|messages| messages < TIMES_MAX),
+    })
+}
+
 /// The next candidates of the range.
 pub(crate) async fn scan_page(
     pool: &Arc<Pool>,
@@ -59,8 +95,10 @@ pub(crate) async fn scan_page(
     let (first, last) = (*span.start(), *span.end());
     let (since, until) = times(selection);
     let filter = &selection.filter;
-    let endpoints = Some(&filter.endpoint).filter(|names| !names.is_empty());
-    let ids = &filter.webhook_id;
+    // `Selection::wants` compares the texts themselves, so a text with NUL selects nothing.
+    let endpoints = all_storable(&filter.endpoint);
+    let endpoints = Some(endpoints).filter(|names| !names.is_empty());
+    let ids = all_storable(&filter.webhook_id);
     // A condition on the ids only if there are some: the planner uses no index for an array that
     // may be NULL.
     let ids_wanted = if ids.is_empty() {
@@ -70,30 +108,43 @@ pub(crate) async fn scan_page(
     };
     let (events, resources) = filter.search_keys();
     let (events, resources) = (signed_keys(&events), signed_keys(&resources));
-    let (payload, payloads_wanted) = payloads_wanted(filter);
-    let rows_max = if filter.names_payloads() {
+    let payload = if filter.reads_payloads() {
+        PAYLOAD
+    } else {
+        "NULL::bytea"
+    };
+    let keys_wanted = if filter.names_payloads() {
+        "seq = ANY (ARRAY (SELECT find_payloads($7::int4[], $8::int4[])))"
+    } else {
+        "($7::int4[], $8::int4[]) IS NOT NULL"
+    };
+    let part = filter.id_part.as_ref().map(IdPart::as_str);
+    let part_bytes = part.map(str::as_bytes);
+    let part_wanted = match part {
+        Some(_) => format!("(strpos(webhook_id, $9) > 0 OR position($10::bytea in {PAYLOAD}) > 0)"),
+        None => "($9::text, $10::bytea) IS NULL".into(),
+    };
+    let rows_max = if filter.reads_payloads() {
         PAYLOADS_MAX.min(signed(max))
     } else {
         signed(max)
     };
-    let dead_wanted = if selection.filter.names_dead_only() {
-        "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
-    } else {
-        "true"
+    let list_wanted = match listed_numbers(filter) {
+        // Few messages have the ids, and the list may have many.
+        Some(_) if filter.names_ids() => is_listed(filter).to_owned(),
+        Some(numbers) => format!("seq = ANY (ARRAY ({numbers}))"),
+        None => "true".to_owned(),
     };
-    let direction = match order {
-        Order::OldestFirst => "",
-        Order::NewestFirst => "DESC",
-    };
+    let direction = direction(order);
     let sql = format!(
         "SELECT seq, endpoint, webhook_id, event_type, received_at, {payload} FROM message
          WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
-             AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
+             AND {ids_wanted} AND {keys_wanted} AND {part_wanted} AND {list_wanted}
          ORDER BY seq {direction} LIMIT {rows_max}"
     );
     let given = params![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
-        events => INT4_ARRAY, resources => INT4_ARRAY,
+        events => INT4_ARRAY, resources => INT4_ARRAY, part => TEXT, part_bytes => BYTEA,
     ];
     let rows = pool.once(Purpose::Looking, &*sql, given).await?;
     let mut candidates = Vec::with_capacity(rows.len());
@@ -114,7 +165,7 @@ pub(crate) async fn scan_page(
             event_type,
             candidate.received_at,
         );
-        if matches && selection.wants_payload(row.try_get(5)?) {
+        if matches && selection.wants_payload(&candidate.webhook_id, row.try_get(5)?) {
             candidates.push(candidate);
         }
     }
@@ -130,16 +181,34 @@ pub(crate) async fn scan_page(
     })
 }
 
-/// The payload, and the condition that its search keys are among those of `$7` and `$8`; nothing
-/// and everything for a filter that names no payloads.
-fn payloads_wanted(filter: &Filter) -> (&'static str, &'static str) {
-    if filter.names_payloads() {
-        (
-            "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)",
-            "seq = ANY (ARRAY (SELECT find_payloads($7::int4[], $8::int4[])))",
-        )
+/// The payload of a message.
+const PAYLOAD: &str = "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)";
+
+/// The numbers of all messages that the filter may select, in the order of an index that holds no
+/// others.
+fn listed_numbers(filter: &Filter) -> Option<&'static str> {
+    if filter.names_dead_only() {
+        Some("SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2")
+    } else if filter.names_unrouted_only() {
+        Some("SELECT seq FROM unrouted WHERE seq BETWEEN $1 AND $2")
     } else {
-        ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL")
+        None
+    }
+}
+
+/// The condition that one message is in the list.
+fn is_listed(filter: &Filter) -> &'static str {
+    if filter.names_dead_only() {
+        "EXISTS (SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND state = 'dead' OFFSET 0)"
+    } else {
+        "EXISTS (SELECT FROM unrouted WHERE unrouted.seq = message.seq OFFSET 0)"
+    }
+}
+
+fn direction(order: Order) -> &'static str {
+    match order {
+        Order::OldestFirst => "",
+        Order::NewestFirst => "DESC",
     }
 }
 
@@ -154,7 +223,8 @@ pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
     rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
 }
 
-/// The next numbers to read: past those of deleted messages, and at most [`SPAN_MAX`].
+/// The next numbers to read: past those of deleted messages, and a bounded number of those that the
+/// filter may select.
 async fn span(
     pool: &Arc<Pool>,
     selection: &Selection,
@@ -162,27 +232,39 @@ async fn span(
     order: Order,
 ) -> Result<Option<Seqs>, Failure> {
     let (first, last) = (*within.start(), *within.end());
-    if selection.filter.names_ids() || selection.filter.names_dead_only() {
-        // What is asked for is found by an index.
+    let filter = &selection.filter;
+    if first > last || filter.names_ids() {
+        // Ids are found by an index.
         return Ok((first <= last).then_some(first..=last));
     }
-    let sql = match order {
-        Order::OldestFirst => {
-            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq LIMIT 1"
-        }
-        Order::NewestFirst => {
-            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq DESC LIMIT 1"
-        }
-    };
+    let direction = direction(order);
     let given = params![first => INT8, last => INT8];
-    let rows = pool.once(Purpose::Looking, sql, given).await?;
+    if let Some(numbers) = listed_numbers(filter) {
+        let skipped = LISTED_MAX - 1;
+        let sql = format!("{numbers} ORDER BY 1 {direction} OFFSET {skipped} LIMIT 1");
+        let rows = pool.once(Purpose::Looking, &*sql, given).await?;
+        let end: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?;
+        return Ok(Some(match (end, order) {
+            (None, _) => first..=last,
+            (Some(end), Order::OldestFirst) => first..=end,
+            (Some(end), Order::NewestFirst) => end..=last,
+        }));
+    }
+    let sql = format!(
+        "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq {direction} LIMIT 1"
+    );
+    let rows = pool.once(Purpose::Looking, &*sql, given).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let seq: i64 = row.try_get(0)?;
+    let span_max = match filter.id_part {
+        Some(_) => SEARCH_SPAN_MAX,
+        None => SPAN_MAX,
+    };
     Ok(Some(match order {
-        Order::OldestFirst => seq..=seq.saturating_add(SPAN_MAX - 1).min(last),
-        Order::NewestFirst => seq.saturating_sub(SPAN_MAX - 1).max(first)..=seq,
+        Order::OldestFirst => seq..=seq.saturating_add(span_max - 1).min(last),
+        Order::NewestFirst => seq.saturating_sub(span_max - 1).max(first)..=seq,
     }))
 }
 

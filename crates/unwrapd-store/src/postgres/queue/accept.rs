@@ -244,13 +244,19 @@ async fn insert(
         change.quarantined.filter(|_| is_wanted())
     });
     let quarantined_requests: Vec<i64> = quarantined_requests.collect();
+    let without_delivery = (1..).zip(wanted);
+    let without_delivery: Vec<i64> = without_delivery
+        .filter(|(_, wanted)| changes[**wanted].recipients.is_empty())
+        .map(|(place, _)| place)
+        .collect();
     let holder = shared.membership.id();
     let params = params![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
         secrets => INT8_ARRAY, origins => TEXT_ARRAY, event_keys => INT4_ARRAY, resource_keys => INT4_ARRAY,
         payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
-        due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY, holder => INT8,
+        due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY,
+        without_delivery => INT8_ARRAY, holder => INT8,
     ];
     let taken = shared.pool.take(Purpose::Accepting).await?;
     let rows = match taken.once(Purpose::Accepting, ACCEPT, params).await {

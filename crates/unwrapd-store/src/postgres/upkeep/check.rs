@@ -59,6 +59,12 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(DISTINCT attempt.delivery) FROM attempt LEFT JOIN delivery ON delivery.id = attempt.delivery
                  WHERE delivery.id IS NULL",
             ),
+            (
+                "messages are not rightly listed as unrouted",
+                "SELECT count(*) FROM message LEFT JOIN unrouted USING (seq)
+                 WHERE (unrouted.seq IS NOT NULL) <> (partition IS NOT NULL AND NOT EXISTS (
+                     SELECT FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 OFFSET 0))",
+            ),
         ],
     ),
 ];

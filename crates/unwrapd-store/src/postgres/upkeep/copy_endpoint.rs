@@ -26,12 +26,15 @@ const IDENTITY: &str = "
     SELECT concat_ws(' ', 'database', extract(epoch FROM pg_postmaster_start_time()), oid, current_schema())
     FROM pg_database WHERE datname = current_database()";
 
-/// Sets the sequences to unused numbers.
+/// Lists the messages without deliveries, and sets the sequences to unused numbers.
 const COUNT_ON: &str = "
+    INSERT INTO unrouted (seq)
+    SELECT seq FROM message WHERE partition IS NOT NULL AND NOT EXISTS (
+        SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 OFFSET 0);
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
     SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
-    ANALYZE message, payload, delivery, attempt";
+    ANALYZE message, payload, delivery, attempt, unrouted";
 
 /// A store in a schema, with its own connection.
 pub(crate) struct PostgresCopyEndpoint {

@@ -20,11 +20,16 @@ pub(crate) fn views(
     let mut views = Vec::new();
     for &seq in &request.messages {
         let attempts_max = attempts_shown(connection, seq, request.attempts_max)?;
-        let deliveries = deliveries(connection, seq, filter, attempts_max)?;
-        if deliveries.is_empty() && filter.names_deliveries() {
+        let (deliveries, has_any) = deliveries(connection, seq, filter, attempts_max)?;
+        let is_selected = !filter.names_deliveries() || !deliveries.is_empty();
+        if !is_selected && (has_any || !filter.wants_unrouted()) {
             continue;
         }
         if let Some(mut view) = view(connection, seq, deliveries)? {
+            // Pruning deletes the deliveries together with the payload.
+            if !is_selected && view.bytes.is_none() {
+                continue;
+            }
             if request.with_payload {
                 view.payload = payload(connection, seq)?.map(Bytes::from);
             }
@@ -75,14 +80,16 @@ fn view(
         .optional()
 }
 
-/// The selected deliveries, with their latest attempts in order of time.
+/// The selected deliveries, with their latest attempts in order of time, and whether the message has
+/// any delivery.
 fn deliveries(
     connection: &Connection,
     seq: i64,
     filter: &Filter,
     attempts_max: usize,
-) -> rusqlite::Result<Vec<DeliveryView>> {
+) -> rusqlite::Result<(Vec<DeliveryView>, bool)> {
     let mut found = Vec::new();
+    let mut has_any = false;
     let ids = deliveries_of(seq);
     let mut rows = connection.prepare_cached(
         "SELECT id, destination, lane, state, dropped_at, since, due_at, settled_attempt \
@@ -90,6 +97,7 @@ fn deliveries(
     )?;
     let mut rows = rows.query(params![ids.start(), ids.end()])?;
     while let Some(row) = rows.next()? {
+        has_any = true;
         let is_dropped = row.get_ref(4)? != rusqlite::types::ValueRef::Null;
         let status = Status::of(row.get_ref(3)?.as_str()?, is_dropped);
         if filter.wants(row.get_ref(1)?.as_str()?, status) {
@@ -104,7 +112,7 @@ fn deliveries(
             });
         }
     }
-    Ok(found)
+    Ok((found, has_any))
 }
 
 fn attempts(

@@ -55,32 +55,46 @@ pub(crate) fn list(
     after: i64,
     limit: usize,
 ) -> rusqlite::Result<Vec<QuarantinedRequest>> {
-    select(connection, "body", after, limit, |row| {
+    let rest = "id > ? ORDER BY id";
+    select(connection, "body", rest, after, limit, |row| {
         Ok(row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from))
     })
 }
 
-/// The size of a value stands in the head of its row: no page of a body is read.
+/// The newest first. The size of a value stands in the head of its row: no page of a body is read.
 pub(crate) fn summaries(
     connection: &Connection,
-    after: i64,
+    after: Option<i64>,
     limit: usize,
 ) -> rusqlite::Result<Vec<QuarantinedSummary>> {
-    select(connection, "body IS NOT NULL", after, limit, |row| {
+    let after = after.unwrap_or(i64::MAX);
+    let rest = "id < ? ORDER BY id DESC";
+    select(connection, "body IS NOT NULL", rest, after, limit, |row| {
         row.get(6)
     })
 }
 
+/// The number of requests, or `max` if there are more.
+pub(crate) fn count(connection: &Connection, max: u64) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT ?)")?
+        .query_row(params![i64::try_from(max).unwrap_or(i64::MAX)], |row| {
+            row.get(0)
+        })
+}
+
+/// The requests on one side of a number, in the order of `rest`.
 fn select<B>(
     connection: &Connection,
     body_column: &str,
+    rest: &str,
     after: i64,
     limit: usize,
     body: impl Fn(&Row<'_>) -> rusqlite::Result<B>,
 ) -> rusqlite::Result<Vec<Quarantined<B>>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let sql = format!(
-        "SELECT id, endpoint, received_at, reason, headers, size, {body_column} FROM quarantine WHERE id > ? ORDER BY id LIMIT ?"
+        "SELECT id, endpoint, received_at, reason, headers, size, {body_column} FROM quarantine WHERE {rest} LIMIT ?"
     );
     connection
         .prepare_cached(&sql)?

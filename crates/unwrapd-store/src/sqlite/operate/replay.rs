@@ -78,6 +78,9 @@ fn begin_again(
                 "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![delivery.id, delivery.message, to, delivery.lane.as_str(), since, now])?;
+        connection
+            .prepare_cached("DELETE FROM unrouted WHERE seq = ?")?
+            .execute(params![delivery.message])?;
     }
     Ok(())
 }

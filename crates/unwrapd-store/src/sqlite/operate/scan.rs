@@ -48,10 +48,15 @@ pub(crate) fn scan(
             }
             last = Some(seq);
             if is_wanted(row, selection)? {
-                let payload = payload_if(selection, connection, seq)?;
+                let webhook_id = row.get_ref(2)?.as_str()?;
+                let payload = if selection.depends_on_payload(webhook_id) {
+                    payload(connection, seq)?
+                } else {
+                    None
+                };
                 let bytes = payload.as_ref().map_or(0, Vec::len);
                 rows_left = rows_left.saturating_sub(bytes / ROW_BYTES).max(1);
-                if selection.wants_payload(payload.as_deref()) {
+                if selection.wants_payload(webhook_id, payload.as_deref()) {
                     candidates.push(candidate(row, seq)?);
                 }
             }
@@ -77,6 +82,15 @@ pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     })
 }
 
+/// The number of messages, or `max` if there are more.
+pub(crate) fn count_all(connection: &Connection, max: u64) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)")?
+        .query_row(params![i64::try_from(max).unwrap_or(i64::MAX)], |row| {
+            row.get(0)
+        })
+}
+
 fn is_wanted(row: &Row<'_>, selection: &Selection) -> rusqlite::Result<bool> {
     Ok(selection.wants(
         row.get_ref(1)?.as_str()?,
@@ -84,19 +98,6 @@ fn is_wanted(row: &Row<'_>, selection: &Selection) -> rusqlite::Result<bool> {
         row.get_ref(3)?.as_str_or_null()?,
         timestamp(row, 4)?,
     ))
-}
-
-/// The payload of a message, if the selection names payloads.
-fn payload_if(
-    selection: &Selection,
-    connection: &Connection,
-    seq: i64,
-) -> rusqlite::Result<Option<Vec<u8>>> {
-    if selection.filter.names_payloads() {
-        payload(connection, seq)
-    } else {
-        Ok(None)
-    }
 }
 
 fn candidate(row: &Row<'_>, seq: i64) -> rusqlite::Result<Candidate> {
@@ -119,8 +120,13 @@ fn query(filter: &Filter, order: Order) -> String {
         Order::OldestFirst => ("message", "seq"),
         Order::NewestFirst => ("message DESC", "seq DESC"),
     };
-    // Dead letters are few, and have an index of their own.
-    if filter.names_dead_only() {
+    // Unrouted messages and dead letters are few, and have a list or an index of their own.
+    if filter.names_unrouted_only() {
+        format!(
+            "SELECT message.seq, endpoint, webhook_id, event_type, received_at FROM unrouted CROSS JOIN message ON message.seq = unrouted.seq
+             WHERE unrouted.seq BETWEEN ? AND ? ORDER BY unrouted.{by_seq}"
+        )
+    } else if filter.names_dead_only() {
         let undropped = if filter.status.contains(&Status::Dropped) {
             ""
         } else {
@@ -263,8 +269,38 @@ fn gaps(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{RangeInclusive, gaps};
+pub(super) mod tests {
+    use rusqlite::params_from_iter;
+
+    use super::{Order, RangeInclusive, gaps, query};
+    use crate::sqlite::files::store_files::StoreFiles;
+    use crate::sqlite::schema;
+
+    /// The steps in which SQLite makes a statement.
+    pub(in crate::sqlite::operate) fn plan(statement: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let connection = schema::connect(&mut files).unwrap();
+        let explained = format!("EXPLAIN QUERY PLAN {statement}");
+        let mut explained = connection.prepare(&explained).unwrap();
+        let nulls = vec![None::<i64>; explained.parameter_count()];
+        let steps = explained.query_map(params_from_iter(nulls), |row| row.get(3));
+        steps.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn unrouted_messages_are_found_by_their_list() {
+        let filter = serde_json::from_str(r#"{"status":["unrouted"]}"#).unwrap();
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            assert_eq!(
+                plan(&query(&filter, order)),
+                [
+                    "SEARCH unrouted USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+                    "SEARCH message USING INTEGER PRIMARY KEY (rowid=?)",
+                ]
+            );
+        }
+    }
 
     #[test]
     fn gaps_are_the_ranges_between_the_others() {

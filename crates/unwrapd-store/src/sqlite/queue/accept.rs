@@ -134,6 +134,11 @@ pub(crate) fn accept(
     connection
         .prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?
         .execute(params![seq, &*message.payload])?;
+    if recipients.is_empty() {
+        connection
+            .prepare_cached("INSERT INTO unrouted (seq) VALUES (?)")?
+            .execute(params![seq])?;
+    }
     let mut insert = connection.prepare_cached(
         "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
     )?;

@@ -125,6 +125,12 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
             "are missing, but have attempts",
             "SELECT count(DISTINCT delivery) FROM attempt WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE id = attempt.delivery)",
         ),
+        (
+            "messages are not rightly listed as unrouted",
+            "SELECT count(*) FROM message LEFT JOIN payload USING (seq) LEFT JOIN unrouted USING (seq)
+             WHERE (unrouted.seq IS NOT NULL) <> (payload.seq IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255))",
+        ),
     ] {
         let wrong = count(sql)?;
         if wrong > 0 {

@@ -238,6 +238,9 @@ fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
         .prepare_cached("DELETE FROM delivery WHERE id BETWEEN ? AND ?")?
         .execute(params![first, last])?;
     connection
+        .prepare_cached("DELETE FROM unrouted WHERE seq = ?")?
+        .execute(params![seq])?;
+    connection
         .prepare_cached("DELETE FROM payload WHERE seq = ?")?
         .execute(params![seq])?;
     Ok(true)

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -156,6 +156,14 @@ impl Admin {
         self.ask(request).await
     }
 
+    /// A request without a body.
+    pub(super) async fn post_nothing<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<T, Failure> {
+        self.ask(self.client.post(self.at(path)?)).await
+    }
+
     fn at(&self, path: &[&str]) -> Result<Url, Failure> {
         let mut url = self.base.clone();
         url.path_segments_mut()
@@ -172,17 +180,19 @@ impl Admin {
         }
         let answered = async {
             let response = request.send().await?;
-            Ok((response.status(), response.bytes().await?))
+            let (status, needs) = (response.status(), Needs::of(response.headers()));
+            Ok((status, needs, response.bytes().await?))
         };
         let answered = self.patiently(answered).await;
-        let (status, body) = answered.map_err(|error| self.unreachable(&error))?;
+        let (status, needs, body) = answered.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.detail))),
+            Ok(problem) => refused(status, needs, anyhow::Error::msg(plain(&problem.detail))),
             Err(_) => refused(
                 status,
+                needs,
                 anyhow::Error::msg(format!("HTTP {}", status.as_u16())),
             ),
         })
@@ -221,11 +231,37 @@ impl Admin {
     }
 }
 
-fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
+/// The token that an answer asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// None in particular.
+    Nothing,
+    /// One with more rights than the token that was sent.
+    AnotherToken,
+}
+
+impl Needs {
+    /// As [RFC 6750, section 3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1), has it.
+    fn of(headers: &HeaderMap) -> Self {
+        let challenge = headers.get(WWW_AUTHENTICATE);
+        let challenge = challenge.and_then(|challenge| challenge.to_str().ok());
+        if challenge.is_some_and(|challenge| challenge.contains("insufficient_scope")) {
+            Self::AnotherToken
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+fn refused(status: StatusCode, needs: Needs, problem: anyhow::Error) -> Failure {
     match status {
         StatusCode::UNAUTHORIZED => Failure::Failed(problem.context(
             "the token is missing or wrong: put it in an environment variable and name that with \
              --admin-token-env, or use --config",
+        )),
+        StatusCode::FORBIDDEN if needs == Needs::AnotherToken => Failure::Failed(problem.context(
+            "the token may not do this: name the variable of another one with \
+                 --admin-token-env, or use --config",
         )),
         StatusCode::NOT_FOUND => Failure::NotFound(problem),
         StatusCode::SERVICE_UNAVAILABLE => Failure::TryLater(problem),

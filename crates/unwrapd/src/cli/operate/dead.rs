@@ -72,7 +72,7 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 }
 
 async fn ls(arguments: &ListArguments) -> Result<(), Failure> {
-    let query = arguments.filter.query(&arguments.page);
+    let query = arguments.query();
     let heads = [
         "GIVEN UP",
         "TYPE",
@@ -119,8 +119,8 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     let mut asked = DropDeadRequest {
         all: names_all(&filter),
         filter,
-        as_of: None,
         dry_run: true,
+        ..DropDeadRequest::default()
     };
     let planned: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
     let ids = &asked.filter.webhook_id;

@@ -10,12 +10,16 @@ use crate::api::{
 };
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::Failure;
-use crate::cli::format::{outln, plain, table};
+use crate::cli::format::{outln, plain, short, table};
+use crate::cli::stderr::message;
+use crate::store::Failures;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// List destinations with state, waiting deliveries, dead letters and last answer
     Ls(QueryArguments),
+    /// Show the failed deliveries of a destination, by the answer of their latest attempt
+    Failures(OfDestination),
     /// Hold back all deliveries to a destination; they wait, and calls expire
     Pause(Named),
     /// Deliver to a paused destination again
@@ -39,6 +43,14 @@ pub(crate) enum Command {
 }
 
 #[derive(Args)]
+pub(crate) struct OfDestination {
+    /// Name of the destination
+    name: String,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
 pub(crate) struct Named {
     /// Name of the destination
     name: String,
@@ -51,6 +63,11 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
         Command::Ls(ask) => {
             let answer: DestinationList = ask.admin.open()?.get(&["destinations"], &[]).await?;
             ask.print(answer, |answer| list(&answer.destinations))
+        }
+        Command::Failures(OfDestination { name, ask }) => {
+            let path = ["destinations", name, "failures"];
+            let answer: Failures = ask.admin.open()?.get(&path, &[]).await?;
+            ask.print(answer, |answer| list_failures(&answer))
         }
         Command::Pause(named) => {
             switch(named, "pause").await?;
@@ -70,7 +87,7 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 
 async fn switch(named: &Named, verb: &str) -> Result<PauseResult, Failure> {
     let path = ["destinations", &named.name, verb];
-    named.admin.open()?.post(&path, &()).await
+    named.admin.open()?.post_nothing(&path).await
 }
 
 async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failure> {
@@ -132,6 +149,40 @@ fn list(destinations: &[DestinationView]) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = destinations.iter().map(row).collect();
     let heads = ["NAME", "KIND", "STATE", "WAITING", "DEAD", "LAST ANSWER"];
     Ok(outln!("{}", table(&heads, &rows).trim_end())?)
+}
+
+fn list_failures(failures: &Failures) -> Result<(), Failure> {
+    if failures.causes.is_empty() {
+        message("no failed deliveries\n");
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = failures
+        .causes
+        .iter()
+        .map(|cause| {
+            vec![
+                cause.deliveries.to_string(),
+                cause.status.as_str().into(),
+                short(cause.first_at),
+                short(cause.latest_at),
+                cause.example_webhook_id.clone(),
+                cause.answer.clone(),
+            ]
+        })
+        .collect();
+    let heads = [
+        "DELIVERIES",
+        "STATUS",
+        "FIRST",
+        "LATEST",
+        "EXAMPLE",
+        "LATEST ANSWER",
+    ];
+    outln!("{}", table(&heads, &rows).trim_end())?;
+    if !failures.is_exact {
+        message("there are more failed deliveries; these are the newest\n");
+    }
+    Ok(())
 }
 
 fn row(view: &DestinationView) -> Vec<String> {

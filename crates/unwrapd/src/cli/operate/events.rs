@@ -43,7 +43,7 @@ pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
 }
 
 async fn ls(arguments: &ListArguments) -> Result<(), Failure> {
-    let query = arguments.filter.query(&arguments.page);
+    let query = arguments.query();
     let heads = [
         "ARRIVED",
         "ENDPOINT",
@@ -168,7 +168,7 @@ fn print(shown: &MessageDetail) -> Result<(), Failure> {
     for delivery in &kept.deliveries {
         let when = match delivery.status {
             Status::Waiting => "due",
-            Status::Delivered | Status::Dead | Status::Dropped => "at",
+            _ => "at",
         };
         let status = delivery.status.as_str();
         outln!(
@@ -194,5 +194,26 @@ fn print(shown: &MessageDetail) -> Result<(), Failure> {
             outln!("{}", table(&heads, &rows).trim_end())?;
         }
     }
-    Ok(())
+    print_siblings(shown)
+}
+
+fn print_siblings(shown: &MessageDetail) -> Result<(), Failure> {
+    if shown.siblings.is_empty() {
+        return Ok(());
+    }
+    let resource = resource(shown.message.resource.as_deref());
+    outln!("\nother messages about {}", plain(&resource))?;
+    let siblings = shown.siblings.iter();
+    let rows: Vec<Vec<String>> = siblings
+        .map(|sibling| {
+            vec![
+                format!("  {}", short(sibling.received_at)),
+                event_type(sibling.event_type.as_deref()),
+                sibling.webhook_id.clone(),
+                sibling.status.as_str().to_owned(),
+            ]
+        })
+        .collect();
+    let heads = ["  ARRIVED", "TYPE", "WEBHOOK-ID", "STATUS"];
+    Ok(outln!("{}", table(&heads, &rows).trim_end())?)
 }

@@ -6,7 +6,7 @@ use crate::cli::failure::{Failure, usage};
 use crate::cli::format::shown_name;
 use crate::cli::stderr::message;
 use crate::route::{Patterns, nearest_pattern};
-use crate::store::filter::{Filter, Status, Types, When};
+use crate::store::filter::{Filter, IdPart, Status, Types, When};
 
 /// Options that select messages and deliveries.
 #[derive(Args)]
@@ -20,7 +20,8 @@ pub(crate) struct FilterArguments {
     /// Arrived before this time
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
-    /// Filter by delivery status: waiting, delivered, dead or dropped
+    /// Filter by delivery status: waiting, delivered, dead or dropped; unrouted: no destination
+    /// wanted the message
     #[arg(long, value_name = "STATUS")]
     status: Vec<Status>,
     /// Filter by destination
@@ -48,6 +49,7 @@ impl FilterArguments {
             webhook_id: webhook_ids.to_vec(),
             resource: self.resource.clone(),
             event_id: Vec::new(),
+            id_part: None,
         })
     }
 
@@ -67,7 +69,11 @@ impl FilterArguments {
     }
 
     /// The filter and the page, as a query.
-    pub(super) fn query(&self, page: &PageArguments) -> Vec<(&'static str, String)> {
+    pub(super) fn query(
+        &self,
+        id_part: Option<&IdPart>,
+        page: &PageArguments,
+    ) -> Vec<(&'static str, String)> {
         self.doubt_types();
         let mut query = Vec::new();
         let mut add = |key, values: &[String]| {
@@ -81,6 +87,7 @@ impl FilterArguments {
         query.extend(self.until.map(|when| ("until", when.to_string())));
         let statuses = self.status.iter();
         query.extend(statuses.map(|status| ("status", status.as_str().to_owned())));
+        query.extend(id_part.map(|part| ("id_part", part.as_str().to_owned())));
         query.push(("limit", page.limit.to_string()));
         query.extend(page.after.map(|after| ("after", after.to_string())));
         query

@@ -1,11 +1,13 @@
-//! `unwrapd quarantine`: lists requests that could not be verified, verifies them again, or drops
-//! them.
+//! `unwrapd quarantine`: lists and shows requests that could not be verified, verifies them again,
+//! or drops them.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::query::{Listed, QueryArguments};
-use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
+use crate::api::{
+    DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
+};
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short};
@@ -15,8 +17,10 @@ use crate::quarantine::Retried;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the requests, and why each was refused
+    /// List the requests, the newest first, and why each was refused
     Ls(Ls),
+    /// Show one request with its headers, and why it was refused
+    Show(Show),
     /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
     /// Delete requests
@@ -26,8 +30,16 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Ls {
     /// Cursor printed by the previous page
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    after: i64,
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<i64>,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Number of the request, as listed
+    number: i64,
     #[command(flatten)]
     ask: QueryArguments,
 }
@@ -55,22 +67,24 @@ pub(crate) struct Drop {
 pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Ls(arguments) => ls(arguments).await,
+        Command::Show(arguments) => show(arguments).await,
         Command::Retry(arguments) => retry(arguments).await,
         Command::Drop(arguments) => delete_quarantined(arguments).await,
     }
 }
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
-    let query = [("after", arguments.after.to_string())];
+    let after = arguments.after.iter();
+    let query: Vec<_> = after.map(|after| ("after", after.to_string())).collect();
     let heads = [
         "NUMBER",
         "ARRIVED",
         "ENDPOINT",
         "WEBHOOK-ID",
         "BODY",
-        "REASON",
+        "CAUSE",
     ];
-    let page = |QuarantinePage { requests, next }| Listed {
+    let page = |QuarantinePage { requests, next, .. }| Listed {
         next,
         rows: requests.into_iter().map(row).collect(),
     };
@@ -94,8 +108,42 @@ fn row(quarantined: QuarantinedView) -> Vec<String> {
         quarantined.endpoint,
         quarantined.webhook_id.unwrap_or_else(|| "-".into()),
         format!("{size}{kept}"),
-        quarantined.reason,
+        quarantined.cause.unwrap_or(quarantined.reason),
     ]
+}
+
+async fn show(arguments: &Show) -> Result<(), Failure> {
+    check_number(arguments.number)?;
+    let admin = arguments.ask.admin.open()?;
+    let number = arguments.number.to_string();
+    let answer: QuarantinedDetail = admin.get(&["quarantine", &number], &[]).await?;
+    arguments.ask.print(answer, |quarantined| {
+        let size = quarantined
+            .size
+            .map_or_else(|| "unknown".into(), |size| size.to_string());
+        let body = if quarantined.has_body {
+            "stored"
+        } else {
+            "not stored"
+        };
+        let rows = [
+            ("endpoint", quarantined.endpoint),
+            ("arrived", format!("{:.3}", quarantined.received_at)),
+            ("bytes", format!("{size} ({body})")),
+            ("reason", quarantined.reason),
+            (
+                "cause",
+                quarantined.cause.unwrap_or_else(|| "not found".into()),
+            ),
+        ];
+        for (name, value) in rows {
+            outln!("{name:<8}  {}", plain(&value))?;
+        }
+        for (name, value) in quarantined.headers.unwrap_or_default() {
+            outln!("{}: {}", plain(&name), plain(&value))?;
+        }
+        Ok(())
+    })
 }
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
@@ -168,35 +216,41 @@ struct Plan {
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
-    let mut after = chosen.number.map_or(0, |number| number - 1);
-    let mut count = 0;
-    let mut newest = 0;
-    loop {
-        let query = [("after", after.to_string())];
+    if let Some(number) = chosen.number {
+        // The first request that is not newer.
+        let query = [
+            ("after", number.saturating_add(1).to_string()),
+            ("limit", "1".into()),
+        ];
         let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
-        if let Some(number) = chosen.number {
-            let first = page.requests.into_iter().next();
-            let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
-                return Err(not_there(number));
-            };
-            return Ok(Plan {
-                count: 1,
-                what: format!(
-                    "request {number}, which arrived at `{}` at {}",
-                    plain(&quarantined.endpoint),
-                    short(quarantined.received_at)
-                ),
-                selection: QuarantineSelection::of(Some(number)),
-            });
-        }
+        let first = page.requests.into_iter().next();
+        let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
+            return Err(not_there(number));
+        };
+        return Ok(Plan {
+            count: 1,
+            what: format!(
+                "request {number}, which arrived at `{}` at {}",
+                plain(&quarantined.endpoint),
+                short(quarantined.received_at)
+            ),
+            selection: QuarantineSelection::of(Some(number)),
+        });
+    }
+    let (mut count, mut newest, mut after) = (0, 0, None);
+    loop {
+        let query: Vec<(&str, String)> = after
+            .iter()
+            .map(|after: &i64| ("after", after.to_string()))
+            .collect();
+        let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
         count += page.requests.len();
-        newest = page
-            .requests
-            .last()
-            .map_or(newest, |quarantined| quarantined.id);
+        if let Some(first) = page.requests.first() {
+            newest = first.id.max(newest);
+        }
         match page.next {
             // A cursor that does not advance would repeat the loop for ever.
-            Some(next) if next > after => after = next,
+            Some(next) if after.is_none_or(|after| next < after) => after = Some(next),
             _ => break,
         }
     }
@@ -215,7 +269,11 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
 }
 
 fn check(chosen: &Chosen) -> Result<(), Failure> {
-    if chosen.number.is_some_and(|number| number < 1) {
+    chosen.number.map_or(Ok(()), check_number)
+}
+
+fn check_number(number: i64) -> Result<(), Failure> {
+    if number < 1 {
         return Err(usage(
             "a number must be 1 or more; `unwrapd quarantine ls` lists them",
         ));

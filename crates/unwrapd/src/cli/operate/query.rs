@@ -10,16 +10,27 @@ use crate::cli::failure::Failure;
 use crate::cli::format::{outln, table};
 use crate::cli::output::OutputArguments;
 use crate::cli::stderr::message;
+use crate::store::filter::IdPart;
 
 /// Options of a list of messages.
 #[derive(Args)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
-    pub(super) filter: FilterArguments,
+    filter: FilterArguments,
+    /// Filter by a part of the webhook id, the event id or the resource, of 4 characters or more
+    #[arg(long, value_name = "TEXT")]
+    id_part: Option<IdPart>,
     #[command(flatten)]
-    pub(super) page: PageArguments,
+    page: PageArguments,
     #[command(flatten)]
     pub(super) ask: QueryArguments,
+}
+
+impl ListArguments {
+    /// The filter and the page, as a query.
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+        self.filter.query(self.id_part.as_ref(), &self.page)
+    }
 }
 
 #[derive(Args)]

@@ -207,6 +207,11 @@ fn told(planned: &ReplayPlan) -> String {
             "more cannot be delivered: their payloads were removed",
         ),
         (
+            plan.unrouted,
+            "message was wanted by no destination: name one with `--to`",
+            "messages were wanted by no destination: name one with `--to`",
+        ),
+        (
             plan.unknown.len() as u64,
             "webhook-id has no message",
             "webhook-ids have no message",

@@ -15,7 +15,7 @@ use crate::printable;
 /// Time between two checks without a watchdog. The checks then only keep the status line true.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// Time between two checks while the gateway is not alive: it may recover before the watchdog acts.
-const CHECK_AGAIN: Duration = Duration::from_secs(1);
+const CHECK_AGAIN: Duration = Duration::from_millis(250);
 /// Longest wait for a message to be taken. A service manager that hangs must not stop the gateway.
 const SEND_MAX: Duration = Duration::from_secs(1);
 

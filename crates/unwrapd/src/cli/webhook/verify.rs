@@ -12,6 +12,10 @@ use super::request::{SavedRequest, parse_time, read_bytes, unix_now};
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain};
 use crate::cli::output::OutputArguments;
+use crate::diagnosis::{SignedRequest, Trials};
+
+const LINE_END_ADDED: &str = ". The signature matches without the last line end of the body, \
+    which was added when the request was saved";
 
 #[derive(Args)]
 #[command(
@@ -87,28 +91,16 @@ struct Check {
 
 impl Report {
     fn of(webhooks: &Webhooks, request: &SavedRequest, now: i64) -> Self {
-        let verify = |now| webhooks.verify_signature_at(&request.body, &request.headers, now);
+        let signed = signed(request);
         let mut checks = Vec::new();
         let mut check = |name, result: Result<String, String>| {
             let ok = result.is_ok();
             let (Ok(detail) | Err(detail)) = result;
             checks.push(Check { name, ok, detail });
         };
-        let verdict = verify(now);
-        let authentic = verdict.is_ok();
-        // A second verification at the time of its timestamp shows whether the request has another
-        // problem.
-        let verdict_when_sent = match (&verdict, sent_at(request)) {
-            (
-                Err(
-                    VerificationError::TimestampTooOld { .. }
-                    | VerificationError::TimestampTooNew { .. },
-                ),
-                Some(sent_at),
-            ) => verify(sent_at),
-            _ => verdict.clone(),
-        };
-        match verdict {
+        let trials = Trials::of(webhooks, signed, now);
+        let authentic = trials.at_arrival.is_ok();
+        match trials.at_arrival {
             Err(
                 error @ (VerificationError::MissingHeader { .. }
                 | VerificationError::ConflictingHeader { .. }
@@ -136,7 +128,7 @@ impl Report {
                 check("time", Ok("within the tolerance".into()));
             }
         }
-        match verdict_when_sent {
+        match trials.when_sent {
             Ok(verified) => {
                 check(
                     "signature",
@@ -151,7 +143,11 @@ impl Report {
                 error @ (VerificationError::SignatureMismatch
                 | VerificationError::TooManySignatures),
             ) => {
-                let hint = cut_hint(webhooks, request);
+                let hint = if trials.matches_without_line_end {
+                    LINE_END_ADDED
+                } else {
+                    ""
+                };
                 check("signature", Err(format!("{error}{hint}")));
             }
             Err(_) => {}
@@ -166,9 +162,7 @@ impl Report {
             return;
         };
         let proves = |secret: &Secret| {
-            let webhooks = Webhooks::from(secret);
-            let sent_at = sent_at(request)?;
-            let verified = webhooks.verify_signature_at(&request.body, &request.headers, sent_at);
+            let verified = signed(request).verify_when_sent(&Webhooks::from(secret))?;
             verified.ok().map(drop)
         };
         let secret = arguments.secret.source().read_with_prefix();
@@ -207,30 +201,13 @@ fn describe(verified: &Verified<'_>) -> String {
     )
 }
 
-/// Editors and shells often add a line end that was not in the body.
-fn cut_hint(webhooks: &Webhooks, request: &SavedRequest) -> &'static str {
-    let Some(cut) = request.body.strip_suffix(b"\n") else {
-        return "";
-    };
-    let cut = cut.strip_suffix(b"\r").unwrap_or(cut);
-    let verified = sent_at(request)
-        .map(|sent_at| webhooks.verify_signature_at(cut, &request.headers, sent_at));
-    match verified {
-        Some(Ok(_)) => {
-            ". The signature matches without the last line end of the body, which was added when the request was saved"
-        }
-        _ => "",
-    }
-}
-
 fn not_an_event(problem: &PayloadProblem) -> String {
     format!("the body is authentic but not an event: {problem}")
 }
 
-fn sent_at(request: &SavedRequest) -> Option<i64> {
-    let (_, value) = request
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(openai_webhooks::WEBHOOK_TIMESTAMP))?;
-    value.trim().parse().ok()
+fn signed(request: &SavedRequest) -> SignedRequest<'_> {
+    SignedRequest {
+        headers: &request.headers,
+        body: &request.body,
+    }
 }

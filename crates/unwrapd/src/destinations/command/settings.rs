@@ -59,6 +59,10 @@ impl KindSettings for CommandSettings {
         add(format!("{:?}", self.arguments).as_bytes());
     }
 
+    fn target(&self) -> String {
+        self.program.clone()
+    }
+
     fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
         (!self.can_start()).then(|| {
             format!(

@@ -130,6 +130,16 @@ impl KindSettings for HttpSettings {
         }
     }
 
+    fn target(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        // Only a URL without a host has no user, and this one has a host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.to_string()
+    }
+
     fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
         if self.leads_to(public) {
             return Some(format!(

@@ -10,7 +10,7 @@ use super::{JsonLinesDestination, check};
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::destinations::{Destination, KindSettings};
-use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, shown_path};
 use crate::store::StoreUrl;
 
 /// Target of the lines.
@@ -76,6 +76,13 @@ impl KindSettings for JsonLinesSettings {
 
     fn digest(&self, add: &mut dyn FnMut(&[u8])) {
         add(format!("{self:?}").as_bytes());
+    }
+
+    fn target(&self) -> String {
+        match self {
+            Self::File(path) => shown_path(path),
+            Self::Stdout => "-".into(),
+        }
     }
 
     fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {

@@ -17,7 +17,10 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::postgres::PostgresStore;
 use unwrapd::store::replay::{AsOf, DropRun, Replay, ReplayRun, ReplayStep};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, QuarantinedRequest, Store, TrafficCount, TrafficKind};
+use unwrapd::store::{
+    Attempt, Bounds, BulkAction, BulkEnd, BulkStart, QuarantinedRequest, Store, TrafficCount,
+    TrafficKind,
+};
 
 use crate::store_conformance::LEASE;
 use crate::support::postgres as server;
@@ -46,7 +49,7 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "replay",
-        "id, token, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at",
+        "id, token, action, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, began_at, planned, ended_at, ending, reason",
     ),
 ];
 
@@ -276,6 +279,9 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
     assert!(matches!(begun, Ok(ReplayStep::More(_))), "{begun:?}");
     let run = run_of_dead("done", 100);
     while let ReplayStep::More(_) = store.replay(&run, now.into()).await.unwrap() {}
+    begin_and_end(&store, as_of, "stopped", &BulkEnd::Stopped).await;
+    let failed = BulkEnd::Failed("it \0 broke".into());
+    begin_and_end(&store, as_of, "failed", &failed).await;
     settle_some(&store, &mut dice, now).await;
     for (number, body) in [None, Some(vec![]), Some(vec![0, 255, b'\\', b'x'])]
         .into_iter()
@@ -312,6 +318,19 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         .await
         .unwrap();
     store.close().await;
+}
+
+async fn begin_and_end(store: &Arc<dyn Store>, as_of: AsOf, token: &str, end: &BulkEnd) {
+    let start = BulkStart {
+        token: token.parse().unwrap(),
+        action: BulkAction::Drop,
+        request: Replay::default(),
+        as_of,
+        planned: Some(7),
+    };
+    store.begin_bulk_run(&start, as_of.at).await.unwrap();
+    let ended = store.end_bulk_run(&start.token, end, as_of.at).await;
+    assert!(ended.unwrap().is_some());
 }
 
 async fn settle_some(store: &Arc<dyn Store>, dice: &mut fastrand::Rng, at: Timestamp) {

@@ -155,6 +155,50 @@ listen = "[::1]:8080"
 admin = "[::]:8080" #! name the same port
 admin_token = { env = "APP_WEBHOOK_SECRET" }
 "#,
+    // A token for reading beside none, beside the same, and a restriction of none.
+    r#"
+[server]
+admin_read_token = { env = "APP_WEBHOOK_SECRET" } #! add `admin_token = { env = "UNWRAPD_ADMIN_TOKEN" }`
+"#,
+    r#"
+[server]
+admin_token = { env = "APP_WEBHOOK_SECRET" }
+admin_read_token = { env = "APP_WEBHOOK_SECRET" } #! `admin_token` is the same secret
+admin_read_payloads = false
+"#,
+    r#"
+[server]
+admin_token = { env = "APP_WEBHOOK_SECRET" }
+admin_read_payloads = false #! there is no token for reading
+"#,
+    r#"
+[server]
+admin_token = { env = "NO_SUCH" } #! NO_SUCH is not set
+admin_read_token = 5 #! `{ env = "NAME" }` or `{ file = "PATH" }`
+admin_read_payloads = false
+"#,
+    r#"
+[server]
+admin_read_token = { env = "NO_SUCH" } #! NO_SUCH is not set #! add `admin_token
+admin_read_payloads = "no" #! true or false
+"#,
+    // Base paths that no proxy sends, and one that the port has already.
+    r#"
+[server]
+admin_base_path = "unwrapd" #! this must be a path such as "/unwrapd"
+"#,
+    r#"
+[server]
+admin_base_path = "/unwrapd/" #! this must be a path such as "/unwrapd"
+"#,
+    r#"
+[server]
+admin_base_path = "/a/../b" #! this must be a path such as "/unwrapd"
+"#,
+    r#"
+[server]
+admin_base_path = "/api" #! a path of the admin port begins like this
+"#,
     // A missing file of a secret, with the way to make it.
     r#"
 [[endpoint]]

@@ -6,9 +6,10 @@ use tokio::task::JoinSet;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::{Filter, Status};
+use unwrapd::store::replay::DropRun;
 use unwrapd::store::{MessagePage, Page};
 
-use super::replay::{accept_as, due, found, ids, replay_of, run, settle_all};
+use super::replay::{accept_as, due, filter, found, ids, replay_of, run, settle_all};
 use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 
 every_store!(;
@@ -19,6 +20,7 @@ every_store!(;
     a_message_is_found_by_its_resource_and_by_the_id_of_its_event,
     a_resource_is_found_among_many_also_after_opening_again,
     the_origin_of_an_event_is_stored,
+    a_text_with_nul_selects_nothing,
 );
 
 async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
@@ -66,6 +68,39 @@ async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn P
     assert_eq!(replayed.deliveries, 1);
     assert_eq!(due(&store, "app", 10).await, [""; 0]);
     assert_eq!(due(&store, "audit", 10).await, ["wh_3"]);
+}
+
+/// PostgreSQL stores no NUL, and refuses a parameter that has one.
+async fn a_text_with_nul_selects_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
+    settle_all(&store, "app", 2, Next::Dead).await;
+    for field in [
+        "destination",
+        "endpoint",
+        "webhook_id",
+        "event_id",
+        "resource",
+    ] {
+        let asked = format!(r#"{{"{field}":["\u0000","wh_1\u0000"]}}"#);
+        assert_eq!(found(&store, &asked).await, [""; 0], "{asked}");
+        let plan = store.plan(&replay_of(&asked), at(3)).await.unwrap();
+        assert_eq!(plan.counts.messages, 0, "{asked}");
+        let run = DropRun {
+            filter: Filter {
+                status: vec![Status::Dead],
+                ..filter(&asked)
+            },
+            as_of: plan.as_of,
+            after: None,
+            limit: 10,
+        };
+        let dropped = store.drop_dead(&run, at(3)).await.unwrap();
+        assert_eq!(dropped.deliveries, 0, "{asked}");
+    }
+    for id in ["\0", "wh_1\0"] {
+        assert!(store.get_message(id, true).await.unwrap().is_empty());
+    }
 }
 
 pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
@@ -225,7 +260,7 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
 }
 
 /// A response has several events, and each has several copies at other endpoints.
-fn about(id: &str, event: &str, resource: &str) -> Message {
+pub(super) fn about(id: &str, event: &str, resource: &str) -> Message {
     let payload =
         format!(r#"{{"type":"response.completed","id":"{event}","data":{{"id":"{resource}"}}}}"#);
     Message {

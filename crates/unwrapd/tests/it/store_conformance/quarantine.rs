@@ -154,14 +154,14 @@ pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: 
             .await
             .unwrap();
     }
-    let kept = store.list_quarantined(0, 5000).await.unwrap();
+    let kept = store.list_quarantined(None, 5000).await.unwrap();
     assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     let honest = kept.iter().filter(|kept| kept.endpoint == "production");
     assert_eq!(honest.count(), usize::try_from(HONEST).unwrap());
 
     // A new endpoint takes room from the one with the most requests.
     store.quarantine(at_endpoint("late", 1)).await.unwrap();
-    let kept = store.list_quarantined(0, 5000).await.unwrap();
+    let kept = store.list_quarantined(None, 5000).await.unwrap();
     let of = |endpoint| kept.iter().filter(|kept| kept.endpoint == endpoint).count();
     assert_eq!(of("late"), 1);
     assert_eq!(of("production"), usize::try_from(HONEST).unwrap());
@@ -176,13 +176,18 @@ async fn the_list_names_requests_without_their_bodies(place: &dyn Place) {
     for quarantined in [quarantined(1), bodiless] {
         store.quarantine(quarantined).await.unwrap();
     }
-    let listed = store.list_quarantined(0, 1).await.unwrap();
-    assert_eq!(listed.len(), 1);
-    assert!(listed[0].body, "it is stored");
-    assert_eq!(listed[0].size, Some(4));
-    assert_eq!(listed[0].headers, quarantined(1).headers);
-    let rest = store.list_quarantined(listed[0].id, 9).await.unwrap();
+    let listed = store.list_quarantined(None, 1).await.unwrap();
+    assert_eq!(listed.len(), 1, "the newest");
+    assert!(!listed[0].body);
+    assert_eq!(listed[0].received_at, at(2));
+    let rest = store.list_quarantined(Some(listed[0].id), 9).await.unwrap();
     assert_eq!(rest.len(), 1);
-    assert!(!rest[0].body);
-    assert_eq!(rest[0].received_at, at(2));
+    assert!(rest[0].body, "it is stored");
+    assert_eq!(rest[0].size, Some(4));
+    assert_eq!(rest[0].headers, quarantined(1).headers);
+    let end = store.list_quarantined(Some(rest[0].id), 9).await.unwrap();
+    assert!(end.is_empty());
+    for (max, count) in [(1, 1), (2, 2), (9, 2)] {
+        assert_eq!(store.count_quarantined(max).await.unwrap(), count);
+    }
 }

@@ -129,7 +129,7 @@ pub(super) async fn run(
         match step(store, replay, token, second, 3).await {
             ReplayStep::More(_) => {}
             ReplayStep::Done(replayed) => return replayed.counts,
-            ReplayStep::AnotherReplay => panic!("{token}"),
+            ReplayStep::Ended(_) | ReplayStep::AnotherReplay => panic!("{token}"),
         }
     }
 }
@@ -188,6 +188,7 @@ async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
     assert_eq!(plan.counts.deliveries, 1);
     let plan = store.plan(&Replay::default(), at(20)).await.unwrap();
     let expected = Plan {
+        unrouted: 0,
         as_of: AsOf {
             at: at(20),
             newest: plan.as_of.newest,

@@ -11,6 +11,7 @@ every_store!(;
     counts_add_up,
     counts_are_summed_by_step_within_a_time_and_a_number,
     old_counts_are_deleted,
+    the_latest_minute_of_deliveries_is_known_for_each_destination,
 );
 
 fn minute(number: i64) -> Timestamp {
@@ -92,6 +93,25 @@ async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place)
     ];
     assert_eq!(store.traffic(range, 3).await.unwrap(), expected);
     assert_eq!(store.traffic(range, 2).await.unwrap(), expected[..2]);
+}
+
+async fn the_latest_minute_of_deliveries_is_known_for_each_destination(place: &dyn Place) {
+    use TrafficKind::{Accepted, Dead, Delivered};
+    let store = place.open().await;
+    let counts = vec![
+        count(minute(1), Delivered, "app", 1),
+        count(minute(5), Delivered, "app", 1),
+        count(minute(9), Dead, "app", 1),
+        count(minute(2), Delivered, "audit", 1),
+        count(minute(9), Accepted, "production", 1),
+    ];
+    store.add_traffic(counts).await.unwrap();
+    let app = ("app".to_owned(), minute(5));
+    let audit = ("audit".to_owned(), minute(2));
+    let latest = async |since| store.last_deliveries(since).await.unwrap();
+    assert_eq!(latest(minute(0)).await, [app.clone(), audit]);
+    assert_eq!(latest(minute(3)).await, [app]);
+    assert_eq!(latest(minute(6)).await, []);
 }
 
 async fn old_counts_are_deleted(place: &dyn Place) {
