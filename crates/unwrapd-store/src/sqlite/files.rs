@@ -4,6 +4,7 @@ pub mod access;
 pub(in crate::sqlite) mod checkpoint;
 pub(in crate::sqlite) mod filesystem;
 pub(in crate::sqlite) mod found_log;
+mod free_space;
 pub(in crate::sqlite) mod holders;
 pub(in crate::sqlite) mod known_file;
 pub(in crate::sqlite) mod lock_file;

@@ -8,6 +8,8 @@
 //! A read transaction of another program prevents moving the log and restarting it. While much is
 //! left, the thread retries, and a warning lasts until the log was moved and its file is small
 //! again.
+//!
+//! The thread also watches the free space of the disk, which the writer must not wait for.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -22,8 +24,8 @@ use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::connection::{LOCK_WAIT_MAX, connect_beside_unread, flush_the_disk};
 use crate::sqlite::error::store_error;
-use crate::sqlite::files::holders;
 use crate::sqlite::files::known_file::Known;
+use crate::sqlite::files::{free_space, holders};
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Pages in the log (4 KiB each) at which a checkpoint begins. A smaller number means more
@@ -314,8 +316,13 @@ fn carry_out(orders: &Receiver<()>, shared: &Shared) {
 /// Waits for the next order. `false`: there will be none. While a reader prevents a checkpoint, it
 /// returns after [`RETRY_EVERY`], without an order.
 fn wait_for_order(orders: &Receiver<()>, shared: &Shared) -> bool {
-    if !shared.is_behind.load(Ordering::Acquire) {
-        return orders.recv().is_ok();
+    while !shared.is_behind.load(Ordering::Acquire) {
+        free_space::look(shared.database.path(), &shared.warnings);
+        match orders.recv_timeout(free_space::LOOK_EVERY) {
+            Ok(()) => return true,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
     }
     let until = Instant::now() + RETRY_EVERY;
     loop {
