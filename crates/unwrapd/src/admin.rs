@@ -6,6 +6,7 @@ mod bounds;
 mod bulk;
 mod causes;
 mod config;
+mod dashboard;
 mod destinations;
 mod endpoints;
 mod gateways;
@@ -117,6 +118,7 @@ pub fn routes() -> Vec<Route> {
         config::routes(),
         openapi::routes(),
         login::routes(),
+        dashboard::routes(),
     ]
     .into_iter()
     .flatten()

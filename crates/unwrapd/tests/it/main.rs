@@ -18,6 +18,7 @@ mod config;
 mod config_view;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod dashboard;
 mod database_file;
 mod db;
 #[cfg(feature = "server-tests")]

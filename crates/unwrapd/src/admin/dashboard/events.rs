@@ -1,0 +1,285 @@
+//! `/events`: a list of messages, with the filter field and its views.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::filter_text::{parse, with_status};
+use super::form::{Fields, segment, with_query};
+use super::layout::{Page, Refresh, Section, Viewer};
+use super::words::{Mark, age, counted, number};
+use crate::admin::bounds::Bounds;
+use crate::admin::json::Refusal;
+use crate::admin::messages::{self, Stored};
+use crate::admin::{Admin, Route};
+use crate::printable;
+use crate::store::filter::{Filter, Status};
+use crate::store::{MessageCount, MessageView, Page as MessagesPage};
+
+/// Number of messages on a page.
+const PAGE_LENGTH: usize = 50;
+/// Maximum number of destinations that a line names.
+const NAMED_MAX: usize = 3;
+/// The views, and the status that each adds to the filter.
+const VIEWS: [(&str, Option<Status>); 4] = [
+    ("All", None),
+    ("Waiting", Some(Status::Waiting)),
+    ("Dead", Some(Status::Dead)),
+    ("Not delivered", Some(Status::Unrouted)),
+];
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::page("/events", Bounds::PAGE, show)]
+}
+
+async fn show(
+    viewer: Viewer,
+    State(stored): State<Stored>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let fields = Fields::of_query(query.as_deref());
+    let text = fields.get("q").unwrap_or_default().to_owned();
+    let content = match parse(&text) {
+        Ok(filter) => {
+            let after = fields.number("after")?;
+            let page = MessagesPage {
+                after,
+                limit: PAGE_LENGTH,
+            };
+            list(&viewer, &stored, &text, &filter, page).await?
+        }
+        Err(refusal) => html! {
+            (field(&viewer.base_path, &text))
+            p.problem role="alert" { (printable::line(refusal.detail())) }
+        },
+    };
+    Ok(Page {
+        section: Section::Events,
+        title: if text.is_empty() {
+            "Events".into()
+        } else {
+            format!("{text} · Events")
+        },
+        refresh: Refresh::Never,
+        content: html! { h1 { "Events" } (content) },
+    }
+    .answer(&viewer)
+    .await)
+}
+
+async fn list(
+    admin: &Admin,
+    stored: &Stored,
+    text: &str,
+    filter: &Filter,
+    page: MessagesPage,
+) -> Result<Markup, Refusal> {
+    let base = &*admin.base_path;
+    let now = admin.clock.now();
+    let (found, count, views) = tokio::join!(
+        messages::list(stored, filter, page),
+        messages::count(stored, filter),
+        views(stored, base, text, filter),
+    );
+    let (found, count) = (found?, count?);
+    let is_first = page.after.is_none();
+    Ok(html! {
+        (field(base, text))
+        div.views {
+            (views?)
+            // The script writes the state of the live stream here.
+            @if is_first { span.live hidden data-live=(text) {} }
+        }
+        @if is_first { a.new hidden href={ (base) (with_query("/events", &[("q", text)])) } {} }
+        @if found.messages.is_empty() {
+            (nothing(base, text, is_first, found.next.is_some()))
+        } @else {
+            (table(base, now, &found.messages))
+        }
+        div.bulk {
+            span { (match_count(&count)) }
+            @if count.messages > 0 {
+                a.button href={ (base) (with_query("/events/replay", &[("q", text)])) } {
+                    "Replay all that match…"
+                }
+            }
+            @if !is_first {
+                a href={ (base) (with_query("/events", &[("q", text)])) } { "Newest" }
+            }
+            @if let Some(next) = found.next {
+                a rel="next" href={ (base) (with_query("/events", &[("q", text), ("after", &next.to_string())])) } {
+                    "Older"
+                }
+            }
+            span.faint.keys hidden { "/ filter · j k move · Enter open · r replay" }
+        }
+    })
+}
+
+fn field(base: &str, text: &str) -> Markup {
+    html! {
+        form.filter role="search" action={ (base) "/events" } {
+            input name="q" aria-label="Filter" value=(text) spellcheck="false" autocomplete="off"
+                autocapitalize="off"
+                placeholder="type:batch.* status:dead destination:app since:2h resp_abc";
+            button { "Filter" }
+        }
+    }
+}
+
+/// The views with their counts.
+async fn views(
+    stored: &Stored,
+    base: &str,
+    text: &str,
+    filter: &Filter,
+) -> Result<Markup, Refusal> {
+    let mut links = Vec::new();
+    for (name, status) in VIEWS {
+        let of_view = Filter {
+            status: status.into_iter().collect(),
+            ..filter.clone()
+        };
+        let count = messages::count(stored, &of_view).await?;
+        let is_current = of_view.status == filter.status;
+        let path = with_query("/events", &[("q", &with_status(text, status))]);
+        links.push(html! {
+            a href={ (base) (path) } aria-current=[is_current.then_some("page")] {
+                (name) " " span.n { (shown(&count)) }
+            }
+        });
+    }
+    Ok(html! { @for link in links { (link) } })
+}
+
+fn shown(count: &MessageCount) -> String {
+    let more = if count.is_exact { "" } else { "+" };
+    format!("{}{more}", number(count.messages))
+}
+
+fn match_count(count: &MessageCount) -> String {
+    if count.is_exact {
+        return counted(count.messages, "message matches", "messages match");
+    }
+    format!("More than {} messages match", number(count.messages))
+}
+
+fn nothing(base: &str, text: &str, is_first: bool, has_more: bool) -> Markup {
+    html! {
+        p.empty {
+            @if has_more {
+                "The search has found nothing so far. Continue with “Older”."
+            } @else if !is_first {
+                "There are no older events."
+            } @else if text.is_empty() {
+                "No event has arrived yet. "
+                a href={ (base) "/" } { "How to get a first webhook" }
+            } @else {
+                "No event matches. "
+                a href={ (base) "/events" } { "Show all events" }
+            }
+        }
+    }
+}
+
+fn table(base: &str, now: Timestamp, messages: &[MessageView]) -> Markup {
+    html! {
+        div.scroll {
+            table.rows {
+                thead {
+                    tr {
+                        th { span.hide { "State" } }
+                        th { "Type" }
+                        th { "Resource" }
+                        th.wide { "Destination" }
+                        th.num.wide { "Attempts" }
+                        th.num { "Arrived" }
+                    }
+                }
+                tbody { @for message in messages { (row(base, now, message)) } }
+            }
+        }
+    }
+}
+
+fn row(base: &str, now: Timestamp, message: &MessageView) -> Markup {
+    let (mark, meaning) = state(message);
+    let attempts = message
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.attempts)
+        .max();
+    html! {
+        tr {
+            td { (mark.show(meaning)) }
+            td {
+                a href={ (base) "/events/" (segment(&message.webhook_id)) } {
+                    (event_type(message.event_type.as_deref()))
+                }
+            }
+            td.id { (short_id(message.resource.as_deref().unwrap_or("–"))) }
+            td.wide { (destinations(message)) }
+            td.num.wide { @if let Some(attempts) = attempts { (attempts) } }
+            td.num.muted { (age(now, message.received_at)) }
+        }
+    }
+}
+
+/// The worst state of the deliveries of a message.
+pub(super) fn state(message: &MessageView) -> (Mark, &'static str) {
+    let has = |status| {
+        message
+            .deliveries
+            .iter()
+            .any(|delivery| delivery.status == status)
+    };
+    for status in [
+        Status::Dead,
+        Status::Waiting,
+        Status::Delivered,
+        Status::Dropped,
+    ] {
+        if has(status) {
+            return (Mark::of(status), status.as_str());
+        }
+    }
+    (Mark::Neutral, "not delivered")
+}
+
+fn destinations(message: &MessageView) -> Markup {
+    let all = message
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.destination.as_str());
+    let named = all.take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    let more = message.deliveries.len().saturating_sub(NAMED_MAX);
+    html! {
+        @if message.deliveries.is_empty() {
+            span.muted {
+                @if message.bytes.is_some() { "no destination subscribes" } @else { "pruned" }
+            }
+        } @else {
+            (named) @if more > 0 { " and " (more) " more" }
+        }
+    }
+}
+
+/// The type that a body names. It is untrusted text.
+pub(super) fn event_type(named: Option<&str>) -> String {
+    match named {
+        Some("") => "(empty type)".into(),
+        Some(named) => short_id(named),
+        None => "(no type)".into(),
+    }
+}
+
+/// The text on one line, or its beginning if it is long.
+pub(super) fn short_id(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 48;
+    let text = printable::line(text);
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
