@@ -1,7 +1,10 @@
 //! The measured servers. Each round starts each of them in a new process.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use anyhow::Context as _;
 
 use crate::folder::Folder;
 use crate::postgres::Postgres;
@@ -113,6 +116,8 @@ pub struct Gateway {
     destinations: String,
     store: Option<String>,
     threads: Option<usize>,
+    admin: Option<String>,
+    log: Option<&'static str>,
 }
 
 /// File name of the gateway's SQLite database.
@@ -140,6 +145,26 @@ impl Gateway {
         self
     }
 
+    /// Opens the admin port, without a token.
+    pub fn with_admin(mut self) -> anyhow::Result<Self> {
+        // The port is free again, and no other process takes it within a moment.
+        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        self.admin = Some(free.to_string());
+        Ok(self)
+    }
+
+    /// Address of the admin port.
+    pub fn admin(&self) -> anyhow::Result<&str> {
+        self.admin.as_deref().context("the gateway has no admin port")
+    }
+
+    /// Sets the level of the log. The default is that of the gateway.
+    #[must_use]
+    pub fn with_log(mut self, level: &'static str) -> Self {
+        self.log = Some(level);
+        self
+    }
+
     /// Adds a destination for all messages. `settings` are further lines of its TOML table.
     #[must_use]
     pub fn with_destination(mut self, name: &str, url: &str, settings: &str) -> Self {
@@ -154,8 +179,10 @@ impl Gateway {
         let config = folder.file("unwrapd.toml");
         let in_folder = format!("sqlite:{}", folder.file(DATABASE).display());
         let store = self.store.as_ref().unwrap_or(&in_folder);
+        let admin = self.admin.as_ref();
+        let admin = admin.map_or_else(String::new, |admin| format!("admin = \"{admin}\"\n"));
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"{store}\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{admin}[store]\nurl = \"{store}\"\n\
              [[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
             self.destinations,
         );
@@ -166,6 +193,9 @@ impl Gateway {
             .arg(config)
             .env("OPENAI_WEBHOOK_SECRET", SECRET)
             .env("APP_WEBHOOK_SECRET", SECRET);
+        if let Some(level) = self.log {
+            command.env("UNWRAPD_LOG", level);
+        }
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }

@@ -19,6 +19,7 @@ mod report;
 mod scenario;
 mod sink;
 mod statistics;
+mod watch;
 mod webhook;
 
 use std::path::PathBuf;

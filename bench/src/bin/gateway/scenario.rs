@@ -5,6 +5,8 @@ mod deliver;
 mod half_load;
 mod memory;
 mod neighbour;
+mod observed;
+mod pages;
 mod pg_claims;
 mod pg_receive;
 mod pg_two;
@@ -40,6 +42,10 @@ pub enum Scenario {
     Start,
     /// A destination beside one that hangs
     Neighbour,
+    /// Receiving while metrics, log, live stream and pages are read
+    Observed,
+    /// Time of pages and lists with a million messages stored
+    Pages,
     /// Durable receive on PostgreSQL
     PgReceive,
     /// Receiving and delivering under a closed loop on PostgreSQL
@@ -105,6 +111,8 @@ impl Scenario {
             Self::Memory => memory::run(installed, scale, report),
             Self::Start => start::run(installed, scale, report),
             Self::Neighbour => neighbour::run(installed, scale, report),
+            Self::Observed => observed::run(installed, scale, report),
+            Self::Pages => pages::run(installed, scale, report),
             Self::PgReceive => pg_receive::run(installed, scale, report),
             Self::PgDeliver => deliver::run_on_postgres(installed, scale, report),
             Self::PgTwo => pg_two::run(installed, scale, report),
