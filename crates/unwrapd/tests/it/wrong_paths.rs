@@ -310,13 +310,9 @@ async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() 
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     loop {
         let mut kept = 0;
-        let mut after = 0;
+        let mut after = String::new();
         loop {
-            let page = client
-                .get(format!("{list}?after={after}"))
-                .send()
-                .await
-                .unwrap();
+            let page = client.get(format!("{list}?{after}")).send().await.unwrap();
             let page: serde_json::Value =
                 serde_json::from_slice(&page.bytes().await.unwrap()).unwrap();
             let quarantined_requests = page["requests"].as_array().unwrap();
@@ -325,7 +321,7 @@ async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() 
                 .filter(|one| one["endpoint"] == "production");
             kept += ours.count();
             match page["next"].as_i64() {
-                Some(next) => after = next,
+                Some(next) => after = format!("after={next}"),
                 None => break,
             }
         }
