@@ -6,6 +6,7 @@
 
 mod circuits;
 mod config_drift;
+mod configured;
 mod core;
 mod dispatchers;
 mod fleet;
@@ -21,26 +22,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openai_webhooks::Webhooks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Access, Admin, LoadedConfig, Readiness};
-use crate::config::{Changes, Config, EndpointSettings, ServerSettings};
-use crate::destinations::Registry;
-use crate::intake::{Endpoint, Intake, Rules};
+use crate::config::{Changes, Config, ServerSettings};
+use crate::intake::Intake;
 use crate::listen::Listen;
-use crate::metrics::Metrics;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
 use crate::pipeline_events::{EventBus, LiveEvents};
 use crate::quarantine::Quarantine;
-use crate::receive::{Receiver, warn_of_shared_secrets};
+use crate::receive::Receiver;
 use crate::store::{GatewayIdentity, Lifecycle, Store};
 use crate::tls::Tls;
-use crate::{admin, destinations, listen, prune, receive};
+use crate::{admin, listen, prune, receive};
 use core::Core;
 use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
@@ -66,10 +64,6 @@ const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Longest wait for the counts of the last second to be written, when the gateway stops.
 const TRAFFIC_TIME_MAX: Duration = Duration::from_secs(1);
-
-const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: \
-    its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` \
-    and `key`, or listen on 127.0.0.1";
 
 /// A running gateway.
 pub struct Gateway {
@@ -116,13 +110,13 @@ impl Gateway {
         if let Some(fleet) = core.store.fleet() {
             fleet.announce(identity.clone()).await?;
         }
-        warn_doubts(&config, public, &core.warnings);
+        configured::warn_doubts(&config, public, &core.warnings);
 
         let dispatchers = Dispatchers::start(&core, built).await?;
         admin::note_unconfigured(opened.waiting(), &core.registry, &core.warnings);
 
         let intake = Arc::new(Intake::new(
-            rules(&config, &core.registry, None),
+            configured::rules(&config, &core.registry, None),
             Arc::clone(&core.store) as _,
             core.events.clone(),
             core.clock.clone(),
@@ -165,7 +159,9 @@ impl Gateway {
             config,
             core,
         };
-        gateway.limits.set_limits(requests_max(&gateway.config));
+        gateway
+            .limits
+            .set_limits(configured::requests_max(&gateway.config));
         let shown = gateway.config.shown(gateway.core.clock.now(), &[]);
         gateway.loaded.set(shown);
         gateway.spawn_tasks(&shutdown);
@@ -218,8 +214,8 @@ impl Gateway {
         let end = shutdown.clone().cancelled_owned();
         tasks.spawn(admin::watch_unconfigured(store, registry, warnings, end));
         tasks.spawn(log_refusals(refusals, shutdown.clone()));
-        begin_series(&self.config, metrics.as_ref());
-        alerts.set_silence(silence(&self.config));
+        configured::begin_series(&self.config, metrics.as_ref());
+        alerts.set_silence(configured::silence(&self.config));
         tasks.spawn(alerts.run(Arc::clone(&self.intake), shutdown.clone()));
         let (intake, until) = (Arc::clone(&self.intake), shutdown.clone());
         tasks.spawn(async move {
@@ -344,7 +340,7 @@ impl Gateway {
         for key in &changes.at_next_start {
             tracing::warn!("{key} has changed; restart the gateway to put it into effect");
         }
-        warn_doubts(&config, self.public, &self.core.warnings);
+        configured::warn_doubts(&config, self.public, &self.core.warnings);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             if current.differs_from(read) {
                 changes
@@ -366,12 +362,15 @@ impl Gateway {
         // The dispatchers come first, so that a destination has them before a message is routed to
         // it.
         self.dispatchers.apply_settings(destinations);
-        self.limits.set_limits(requests_max(&config));
+        self.limits.set_limits(configured::requests_max(&config));
         let before = self.intake.rules();
-        self.intake
-            .apply_rules(rules(&config, &self.core.registry, Some(&before)));
-        self.core.alerts.set_silence(silence(&config));
-        begin_series(&config, self.core.metrics.as_ref());
+        self.intake.apply_rules(configured::rules(
+            &config,
+            &self.core.registry,
+            Some(&before),
+        ));
+        self.core.alerts.set_silence(configured::silence(&config));
+        configured::begin_series(&config, self.core.metrics.as_ref());
         self.identity
             .send_replace(identity::of(&config, self.public, self.has_bound));
         let shown = config.shown(self.core.clock.now(), &changes.at_next_start);
@@ -481,18 +480,6 @@ async fn disk_hangs(store: &dyn Lifecycle, time: Duration) {
     }
 }
 
-/// Warns of settings that are valid and probably wrong.
-fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
-    destinations::warn_doubts(&config.destinations, public);
-    warn_of_shared_secrets(&config.endpoints);
-    if let Some(address) = config.admin
-        && !address.ip().is_loopback()
-        && config.server.admin_tls.is_none()
-    {
-        warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
-    }
-}
-
 /// Logs the counts of refusals that are due, until shutdown.
 async fn log_refusals(refusals: Arc<Refusals>, shutdown: CancellationToken) {
     let mut looks = interval(FLUSH_EVERY);
@@ -501,52 +488,5 @@ async fn log_refusals(refusals: Arc<Refusals>, shutdown: CancellationToken) {
             _ = looks.tick() => refusals.log_due(),
             () = shutdown.cancelled() => return,
         }
-    }
-}
-
-/// Maximum number of concurrent requests of each endpoint.
-fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
-    config
-        .endpoints
-        .iter()
-        .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
-}
-
-/// Begins the series of all endpoints and destinations.
-fn begin_series(config: &Config, metrics: Option<&Metrics>) {
-    if let Some(metrics) = metrics {
-        let endpoints = config.endpoints.iter().map(|endpoint| &*endpoint.name);
-        let destinations = config.destinations.iter().map(|settings| &*settings.name);
-        metrics.begin_series(endpoints, destinations);
-    }
-}
-
-/// Time without a webhook after which each endpoint is silent, as far as it is configured.
-fn silence(config: &Config) -> impl Iterator<Item = (String, Duration)> {
-    let endpoints = config.endpoints.iter();
-    endpoints.filter_map(|endpoint| Some((endpoint.name.clone(), endpoint.silent_after?)))
-}
-
-/// The rules of this configuration. Endpoints that were there `before` keep their record.
-fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules {
-    let endpoint = |name: &str, webhooks: Webhooks| match before
-        .and_then(|before| before.endpoints.get(name))
-    {
-        Some(before) => before.reconfigured(webhooks),
-        None => Endpoint::new(webhooks),
-    };
-    Rules {
-        endpoints: config
-            .endpoints
-            .iter()
-            .map(|EndpointSettings { name, webhooks, .. }| {
-                (name.clone(), endpoint(name, webhooks.clone()))
-            })
-            .collect(),
-        destinations: config
-            .destinations
-            .iter()
-            .map(|settings| (registry.of(&settings.name), settings.events.clone()))
-            .collect(),
     }
 }

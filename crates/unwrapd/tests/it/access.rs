@@ -188,7 +188,7 @@ async fn each_route_but_open_ones_refuses_wrong_tokens() {
         .filter(|route| !route.is_open())
         .collect();
     let raw = |token: &str| format!("Basic {token}");
-    // As many as are delayed at a time.
+    // The gateway delays this number at a time.
     for some in guarded.chunks(4) {
         let mut answers = JoinSet::new();
         for route in some {

@@ -36,6 +36,20 @@ async fn stop(test: &TestGateway, token: &str) -> Value {
     serde_json::from_slice(&body).unwrap()
 }
 
+/// The start of a replay of all messages.
+pub(crate) fn replay_of_all(token: &str, now: Timestamp) -> BulkStart {
+    BulkStart {
+        token: token.parse().unwrap(),
+        action: BulkAction::Replay,
+        request: Replay::default(),
+        as_of: AsOf {
+            at: now,
+            newest: i64::MAX,
+        },
+        planned: None,
+    }
+}
+
 fn replay(token: &str) -> Value {
     json!({ "filter": {}, "token": token, "background": true, "planned": MESSAGES })
 }
@@ -112,17 +126,10 @@ async fn a_run_that_was_not_done_goes_on_after_a_restart() {
     let path = folder.path().join("unwrapd.db");
     let now = Timestamp::now();
     let store = SqliteStore::open(&path, &Bounds::default(), now).unwrap();
-    let start = BulkStart {
-        token: "t".parse().unwrap(),
-        action: BulkAction::Replay,
-        request: Replay::default(),
-        as_of: AsOf {
-            at: now,
-            newest: i64::MAX,
-        },
-        planned: None,
-    };
-    store.begin_bulk_run(&start, now).await.unwrap();
+    store
+        .begin_bulk_run(&replay_of_all("t", now), now)
+        .await
+        .unwrap();
     store.close().await;
     drop(store);
     let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;

@@ -182,7 +182,7 @@ async fn every_link_and_every_button_that_a_reader_can_reach_works() {
         "{seen:?}"
     );
 
-    // What ends something comes last.
+    // Forms that end something come last.
     let mut forms: Vec<_> = forms.into_iter().collect();
     forms.sort_by_key(|(path, _)| path.contains("drop"));
     let paths: BTreeSet<_> = forms.iter().map(|(path, _)| path.as_str()).collect();

@@ -1,4 +1,4 @@
-//! What needs attention: a line each, with its cause and its remedy. Pure.
+//! The lines of "Needs attention", each with its cause and its remedy. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 

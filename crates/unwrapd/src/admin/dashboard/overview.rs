@@ -93,7 +93,7 @@ async fn show(viewer: Viewer) -> Result<Response, Refusal> {
     .await)
 }
 
-/// What the overview reads from the store.
+/// The content of the overview that comes from the store.
 #[derive(Default)]
 struct Stored {
     destinations: Vec<DestinationView>,

@@ -103,7 +103,7 @@ async fn plan(stored: &Stored, filter: &Filter, to: Option<&str>) -> Result<Repl
     replay::plan(stored, request).await
 }
 
-/// What else there is to know before a replay.
+/// Notes for an operator before a replay, one sentence each.
 fn notes(plan: &ReplayPlan) -> Vec<String> {
     let counts = plan.plan.counts;
     let mut notes = Vec::new();

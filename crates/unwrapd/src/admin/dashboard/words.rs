@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::printable;
 use crate::store::filter::Status;
 
-/// What a mark stands for. It has a shape as well as a colour.
+/// Meaning of a mark, which has a shape as well as a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Good,

@@ -1,10 +1,10 @@
 //! Bulk runs of a fleet.
 
 use jiff::Timestamp;
-use unwrapd::store::replay::{AsOf, Replay};
-use unwrapd::store::{BulkAction, BulkBegun, BulkStart, BulkState};
+use unwrapd::store::{BulkBegun, BulkState};
 
 use super::*;
+use crate::bulk::replay_of_all;
 
 #[tokio::test]
 async fn a_run_goes_on_at_another_gateway_when_its_own_has_stopped() {
@@ -17,16 +17,7 @@ async fn a_run_goes_on_at_another_gateway_when_its_own_has_stopped() {
     got(&mut app, MESSAGES).await;
     one.settled().await;
     let now = Timestamp::now();
-    let start = BulkStart {
-        token: "t".parse().unwrap(),
-        action: BulkAction::Replay,
-        request: Replay::default(),
-        as_of: AsOf {
-            at: now,
-            newest: i64::MAX,
-        },
-        planned: None,
-    };
+    let start = replay_of_all("t", now);
     // Without a request, the gateway does not look for it at once.
     let begun = one.gateway.store().begin_bulk_run(&start, now).await;
     assert!(matches!(begun, Ok(BulkBegun::Begun(_))), "{begun:?}");
