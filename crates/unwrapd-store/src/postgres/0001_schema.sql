@@ -257,8 +257,6 @@ CREATE FUNCTION accept(
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
-DECLARE
-    is_fresh boolean;
 BEGIN
     durable := set_config('synchronous_commit', durable, true);
     -- A gateway that was treated as dead leases nothing, as in `claim`.
@@ -283,23 +281,14 @@ BEGIN
         CROSS JOIN LATERAL (SELECT given.ends_at IS NOT NULL AND by_gateway IS NOT NULL) AS leased (is_leased)
     ), accepted AS (
         DELETE FROM quarantine WHERE id = ANY (quarantined)
+    ), without AS (
+        INSERT INTO unrouted (seq) SELECT seq FROM fresh WHERE position = ANY (without_delivery)
     )
     SELECT fresh.position, seq, by_gateway FROM fresh;
-    is_fresh := FOUND;
-    -- Messages of this transaction only: another one may have stored the same message with
-    -- deliveries. A statement of its own, because most calls need none.
-    IF cardinality(without_delivery) > 0 THEN
-        INSERT INTO unrouted (seq) SELECT found.seq FROM (
-            SELECT (SELECT message.seq FROM message
-                    WHERE webhook_id = ids[given.position::int] AND endpoint = endpoints[given.position::int]
-                        AND message.xmin = pg_current_xact_id()::xid) AS seq
-            FROM unnest(without_delivery) AS given (position) OFFSET 0
-        ) AS found WHERE found.seq IS NOT NULL;
-    END IF;
     -- A message that is stored already may have reached no stand-by, if the server was stopped
     -- while its commit waited for one. A transaction that has written nothing waits for no
     -- stand-by; to lock a row is to write.
-    IF NOT is_fresh THEN
+    IF NOT FOUND THEN
         PERFORM FROM message WHERE webhook_id = ids[1] AND endpoint = endpoints[1] FOR KEY SHARE;
     END IF;
 END $$;
