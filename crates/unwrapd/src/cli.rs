@@ -35,7 +35,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::gateway::Sockets;
 use crate::telemetry::LogHandle;
 use failure::Failure;
-use operate::{dead, destinations, events, gateways, quarantine, replay};
+use operate::{dead, destinations, events, gateways, quarantine, replay, runs};
 use webhook::{secret, sign, trigger, verify};
 
 /// Receive OpenAI webhooks, store them, and deliver them until your application has them
@@ -62,6 +62,9 @@ enum Command {
     Events(events::Command),
     /// Deliver stored messages again: one, many, or the dead letters
     Replay(replay::Arguments),
+    /// List replays and drops of dead letters, show their progress, and stop them
+    #[command(subcommand)]
+    Runs(runs::Command),
     /// List and show requests that could not be verified, verify them again, or drop them
     #[command(subcommand)]
     Quarantine(quarantine::Command),
@@ -164,6 +167,7 @@ fn run_on(
         Command::Gateways(arguments) => runtime.block_on(gateways::run(&arguments)),
         Command::Events(command) => runtime.block_on(events::run(&command)),
         Command::Replay(arguments) => runtime.block_on(replay::run(&arguments)),
+        Command::Runs(command) => runtime.block_on(runs::run(&command)),
         Command::Quarantine(command) => runtime.block_on(quarantine::run(&command)),
         Command::Dead(command) => runtime.block_on(dead::run(&command)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),

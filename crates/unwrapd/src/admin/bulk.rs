@@ -148,12 +148,13 @@ async fn plan(
         return Ok((AsOf { at, newest }, None));
     };
     let plan = plan?;
-    let gone = match action {
-        BulkAction::Replay => 0,
+    let more = match action {
+        // They become due at once.
+        BulkAction::Replay => plan.counts.waiting,
         // Only a replay needs the payloads.
         BulkAction::Drop => plan.counts.gone,
     };
-    Ok((plan.as_of, Some(plan.counts.deliveries + gone)))
+    Ok((plan.as_of, Some(plan.counts.deliveries + more)))
 }
 
 /// The refusal of a token whose run has ended early.

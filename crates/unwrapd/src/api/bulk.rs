@@ -41,3 +41,10 @@ pub(crate) struct BulkView {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) ended_at: Option<Timestamp>,
 }
+
+impl BulkView {
+    /// Number of deliveries that are done, with those that waited already.
+    pub(crate) fn done(&self) -> u64 {
+        self.counts.deliveries + self.counts.waiting
+    }
+}

@@ -12,6 +12,8 @@ pub(super) mod destinations;
 
 pub(super) mod gateways;
 
+pub(super) mod runs;
+
 mod query;
 
 mod filter;

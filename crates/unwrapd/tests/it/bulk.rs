@@ -15,9 +15,9 @@ use crate::support::tally::Counted as _;
 use crate::support::{TestGateway, described_answer, destination, until};
 
 /// Webhooks that are delivered before a test replays them.
-const MESSAGES: usize = 8;
+pub(crate) const MESSAGES: usize = 8;
 
-async fn run_of(test: &TestGateway, token: &str) -> Value {
+pub(crate) async fn run_of(test: &TestGateway, token: &str) -> Value {
     let url = format!("{}/api/v1/replays/{token}", test.admin());
     let (status, body) = described_answer(test.client().get(url)).await;
     assert_eq!(status, 200);
@@ -55,7 +55,7 @@ fn replay(token: &str) -> Value {
 }
 
 /// A gateway that has delivered its messages. Replays may have at most `room` waiting deliveries.
-async fn delivered(app: &mut Application, room: u64) -> TestGateway {
+pub(crate) async fn delivered(app: &mut Application, room: u64) -> TestGateway {
     let bounds = Bounds {
         undelivered_max: 2 * room,
         ..Bounds::default()
@@ -73,7 +73,7 @@ async fn delivered(app: &mut Application, room: u64) -> TestGateway {
 }
 
 /// The ids of the messages, once each is delivered.
-async fn all_delivered(app: &mut Application) {
+pub(crate) async fn all_delivered(app: &mut Application) {
     let mut ids = BTreeSet::new();
     while ids.len() < MESSAGES {
         assert!(ids.insert(app.next().await.webhook_id().to_owned()));

@@ -1,6 +1,7 @@
 //! Listing stored messages, replaying them, and dropping dead letters: by the command line and by
 //! the admin port.
 
+mod background;
 mod look;
 mod refuse;
 

@@ -68,7 +68,7 @@ async fn show(viewer: Viewer, Path(token): Path<String>) -> Result<Response, Ref
 }
 
 fn whole(base: &str, now: Timestamp, run: &BulkView) -> Markup {
-    let done = done(run);
+    let done = run.done();
     let largest = run.planned.unwrap_or_default().max(done).max(1);
     let filter = text(&run.filter);
     let path = format!("/runs/{}", segment(run.token.as_str()));
@@ -126,19 +126,14 @@ fn title(run: &BulkView) -> String {
     }
 }
 
-/// Number of deliveries that are done, with those that waited already.
-fn done(run: &BulkView) -> u64 {
-    run.counts.deliveries + run.counts.waiting
-}
-
 fn progress(run: &BulkView) -> String {
     match run.planned {
         Some(planned) => format!(
             "{} of {}",
-            number(done(run)),
-            number(planned.max(done(run)))
+            number(run.done()),
+            number(planned.max(run.done()))
         ),
-        None => number(done(run)),
+        None => number(run.done()),
     }
 }
 

@@ -2,13 +2,16 @@
 
 use clap::{Args, Subcommand};
 
+use super::admin::Admin;
 use super::filter::FilterArguments;
 use super::query::{ListArguments, Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
+use super::runs;
 use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{event_type, outln, short};
+use crate::cli::stderr::message;
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
@@ -49,6 +52,9 @@ pub(crate) struct Drop {
     selection: Selection,
     #[command(flatten)]
     consent: ConsentArguments,
+    /// Begin and print the token; the gateway carries it on, also after a restart
+    #[arg(long)]
+    background: bool,
     #[command(flatten)]
     ask: QueryArguments,
 }
@@ -138,6 +144,9 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     asked.as_of = Some(planned.as_of);
     asked.dry_run = false;
+    if arguments.background {
+        return drop_in_background(&admin, &arguments.ask, asked, planned).await;
+    }
     let mut dropped = DropDeadResult {
         deliveries: 0,
         ..planned
@@ -149,6 +158,30 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     arguments.ask.print(dropped, |dropped| {
         Ok(outln!("dropped {}", letters(dropped.deliveries))?)
+    })
+}
+
+/// Begins the drop of the plan, which the gateways carry on.
+async fn drop_in_background(
+    admin: &Admin,
+    ask: &QueryArguments,
+    mut asked: DropDeadRequest,
+    planned: DropDeadResult,
+) -> Result<(), Failure> {
+    if planned.deliveries == 0 {
+        message("no dead letters match\n");
+        let done = DropDeadResult {
+            done: true,
+            ..planned
+        };
+        return ask.print(done, |_| Ok(()));
+    }
+    asked.background = true;
+    asked.planned = Some(planned.deliveries);
+    let begun: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
+    ask.print(begun, |begun| {
+        let token = begun.token.as_ref();
+        token.map_or(Ok(()), runs::print_begun)
     })
 }
 

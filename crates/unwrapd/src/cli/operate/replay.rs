@@ -7,6 +7,7 @@ use clap::Args;
 use super::admin::Admin;
 use super::filter::FilterArguments;
 use super::query::QueryArguments;
+use super::runs;
 use crate::api::{ReplayPlan, ReplayProgress, ReplayRequest};
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short, shown_name};
@@ -18,7 +19,7 @@ use crate::store::replay::{Counts, Token};
 #[derive(Args)]
 #[command(after_help = "Examples: unwrapd replay wh_6852a1f2\n          \
     unwrapd replay --type 'response.*' --since 2h --destination app\n          \
-    unwrapd replay --since 3d --to audit --token fill-audit --yes\n\
+    unwrapd replay --since 3d --to audit --token fill-audit --background\n\
     The same token replays only once; with its token, an interrupted replay continues.")]
 pub(crate) struct Arguments {
     /// webhook-ids of the messages to deliver again
@@ -48,6 +49,9 @@ pub(crate) struct HowArguments {
     /// Print the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Begin and print the token; the gateway carries it on, also after a restart
+    #[arg(long)]
+    background: bool,
     /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
@@ -104,7 +108,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         Some(token) => token.clone(),
         None => uuid::Uuid::now_v7().to_string().parse()?,
     };
-    if how.token.is_none() {
+    if how.token.is_none() && !how.background {
         // Printed now: an interruption may leave no time for it.
         message(&format!(
             "token {0}: if the replay is interrupted, run it again with `--token {0}` to continue\n",
@@ -114,6 +118,21 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     asked.token = Some(token.clone());
     asked.as_of = Some(planned.plan.as_of);
     asked.dry_run = false;
+    if how.background {
+        asked.background = true;
+        asked.planned = Some(counts.deliveries + counts.waiting);
+        let begun: ReplayProgress = admin.post(&["replays"], &asked).await?;
+        return how.ask.print(begun, |begun| {
+            if begun.done {
+                message(&format!(
+                    "everything was done before under this token: {}\n",
+                    made(begun.counts)
+                ));
+                return Ok(outln!("{}", token.as_str())?);
+            }
+            runs::print_begun(&token)
+        });
+    }
     let ran = carry_out(&admin, &asked, &token).await?;
     how.ask.print(ran, |ran| {
         let made = made(ran.counts);
