@@ -24,7 +24,7 @@ use super::failures::Failures;
 use super::filter::Filter;
 use super::operations::Operations;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::{TrafficCount, TrafficRange};
+use super::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use statements::Statements;
 use unwrapd_core::clock::Moment;
@@ -73,11 +73,11 @@ impl<S: Statements> Operations for S {
         Ok(Failures::of(self.failed_deliveries(destination).await?))
     }
 
-    async fn last_deliveries(
+    async fn attempt_histories(
         &self,
-        since: Timestamp,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        Statements::last_deliveries(self, since).await
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError> {
+        Statements::attempt_histories(self, destinations).await
     }
 
     async fn traffic(

@@ -7,7 +7,7 @@ use super::error::StoreError;
 use super::failures::Failures;
 use super::filter::Filter;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::{TrafficCount, TrafficRange};
+use super::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
@@ -64,11 +64,12 @@ pub trait Operations: Send + Sync {
     /// [`FAILED_MAX`](super::FAILED_MAX) count.
     async fn failures(&self, destination: &str) -> Result<Failures, StoreError>;
 
-    /// Returns the latest minute since `since` in which each destination got a delivery.
-    async fn last_deliveries(
+    /// Returns what the counts show about these destinations, in this order. It reads a few entries
+    /// of an index for each.
+    async fn attempt_histories(
         &self,
-        since: Timestamp,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError>;
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError>;
 
     /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
     /// first `max` of them.

@@ -17,18 +17,21 @@ pub enum TrafficKind {
     Delivered,
     /// An attempt that failed and will be retried.
     Retried,
-    /// A delivery that became a dead letter: its last attempt failed, or it expired.
+    /// A delivery that became a dead letter because the destination refused the message.
+    Rejected,
+    /// A delivery that became a dead letter otherwise: its last attempt failed, or it expired.
     Dead,
 }
 
 impl TrafficKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Refused,
         Self::Delivered,
         Self::Retried,
+        Self::Rejected,
         Self::Dead,
     ];
 
@@ -41,6 +44,7 @@ impl TrafficKind {
             Self::Refused => "refused",
             Self::Delivered => "delivered",
             Self::Retried => "retried",
+            Self::Rejected => "rejected",
             Self::Dead => "dead",
         }
     }
@@ -86,6 +90,19 @@ pub struct TrafficCount {
     pub name: String,
     /// The count.
     pub count: u64,
+}
+
+/// What the counts of all gateways show about a destination, to the minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttemptHistory {
+    /// Name of the destination.
+    pub destination: String,
+    /// Latest minute in which it accepted a message.
+    pub delivered: Option<Timestamp>,
+    /// Latest minute in which it accepted or refused a message. Both show that it was up.
+    pub up: Option<Timestamp>,
+    /// First minute after that in which an attempt failed and was to be retried.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// Deletion granularity: counts are deleted one hour at a time, in milliseconds.

@@ -11,9 +11,9 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Failures, Lease, MessageCount,
-    MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient,
-    Settled, Store, StoreError, StoreUsage, TrafficCount, TrafficRange,
+    Accepted, Attempt, AttemptHistory, ClaimRequest, Claimed, DestinationCounts, Failures, Lease,
+    MessageCount, MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary,
+    Recipient, Settled, Store, StoreError, StoreUsage, TrafficCount, TrafficRange,
 };
 use unwrapd::store::{BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart};
 use unwrapd::store::{
@@ -133,7 +133,7 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn last_deliveries(&self, _: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    async fn attempt_histories(&self, _: &[String]) -> Result<Vec<AttemptHistory>, StoreError> {
         pending().await
     }
 

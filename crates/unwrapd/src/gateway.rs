@@ -11,7 +11,6 @@ mod core;
 mod dispatchers;
 mod fleet;
 mod identity;
-mod last_deliveries;
 mod liveness;
 mod ports;
 mod report;
@@ -183,12 +182,6 @@ impl Gateway {
             refusals,
         } = self.core.clone();
         let tasks = &mut self.tasks;
-        let recall = last_deliveries::recall(store.clone(), registry.clone(), clock.clone());
-        let until = shutdown.clone();
-        tasks.spawn(async move {
-            until.run_until_cancelled(recall).await;
-            until.cancelled().await;
-        });
         let prune = prune::run(
             store.clone(),
             clock.clone(),

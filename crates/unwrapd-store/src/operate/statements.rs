@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::failures::FailedDeliveries;
 use crate::filter::{Filter, Selection};
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{TrafficCount, TrafficRange};
+use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -69,11 +69,11 @@ pub(crate) trait Statements: Send + Sync {
     /// and the waiting ones that have failed since they were replayed last.
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
 
-    /// The latest minute since `since` in which each destination got a delivery.
-    async fn last_deliveries(
+    /// What the counts show about these destinations, in this order.
+    async fn attempt_histories(
         &self,
-        since: Timestamp,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError>;
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError>;
 
     /// The first `max` sums of the traffic: a row for each step, kind and name.
     async fn traffic(

@@ -123,11 +123,12 @@ CREATE TABLE attempt (
 -- crash loses the counts of the last second.
 CREATE TABLE traffic (
     minute      bigint   NOT NULL,     -- its begin
-    kind        text     NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'dead')),
+    kind        text     NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'rejected', 'dead')),
     name        text     NOT NULL,     -- of the endpoint for the first three kinds, of the destination for the others
     count       bigint   NOT NULL,
     PRIMARY KEY (minute, kind, name)
 );
+CREATE INDEX traffic_latest ON traffic (kind, name, minute);
 
 CREATE TABLE paused (
     destination text     PRIMARY KEY,

@@ -24,7 +24,7 @@ use crate::operate::statements::{
     DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{TrafficCount, TrafficRange};
+use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -86,11 +86,11 @@ impl Statements for PostgresStore {
         Ok(failures::failed(self.pool(), destination).await?)
     }
 
-    async fn last_deliveries(
+    async fn attempt_histories(
         &self,
-        since: Timestamp,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        Ok(traffic::last_deliveries(self.pool(), since).await?)
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError> {
+        Ok(traffic::attempt_histories(self.pool(), destinations).await?)
     }
 
     async fn traffic(

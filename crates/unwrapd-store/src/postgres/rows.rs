@@ -27,6 +27,12 @@ pub(crate) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> 
         .map_err(|_| Failure::unavailable("a time in the database is invalid"))
 }
 
+/// As [`timestamp`], of a column that may be NULL.
+pub(crate) fn optional_timestamp(row: &Row, column: usize) -> Result<Option<Timestamp>, Failure> {
+    let milliseconds: Option<i64> = row.try_get(column)?;
+    milliseconds.map(|_| timestamp(row, column)).transpose()
+}
+
 /// A count, or another number that is never negative.
 pub(crate) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Result<T, Failure> {
     let number: i64 = row.try_get(column)?;

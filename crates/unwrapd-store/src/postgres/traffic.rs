@@ -8,8 +8,8 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{natural, storable, timestamp};
-use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
+use crate::postgres::rows::{all_storable, natural, optional_timestamp, storable, timestamp};
+use crate::traffic::{AttemptHistory, DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
 
 /// In one order, so that gateways that add at the same time do not block each other.
 const ADD: &str = "
@@ -22,8 +22,26 @@ const SUMS: &str = "
     SELECT minute / $3 * $3 AS step, kind, name, sum(count)::int8 FROM traffic WHERE minute >= $1 AND minute < $2
     GROUP BY step, kind, name ORDER BY step, kind COLLATE \"C\", name COLLATE \"C\" LIMIT $4";
 
-const LAST_DELIVERIES: &str = "
-    SELECT name, max(minute) FROM traffic WHERE minute >= $1 AND kind = 'delivered' GROUP BY name ORDER BY name COLLATE \"C\"";
+/// For each name: the latest minutes of two kinds, and the first one with a failed attempt after
+/// both. Rows are compared as a whole, so that only the index of these columns has their order: the
+/// planner would rather read the primary key from an end, past the counts of weeks.
+const HISTORIES: &str = "
+    SELECT given.name, delivered.minute, greatest(delivered.minute, rejected.minute), failed.minute
+    FROM unnest($1::text[]) WITH ORDINALITY AS given (name, position)
+    LEFT JOIN LATERAL (
+        SELECT kind, name, minute FROM traffic WHERE (kind, name, minute) <= ('delivered', given.name, $2)
+        ORDER BY kind DESC, name DESC, minute DESC LIMIT 1
+    ) AS delivered ON delivered.kind = 'delivered' AND delivered.name = given.name
+    LEFT JOIN LATERAL (
+        SELECT kind, name, minute FROM traffic WHERE (kind, name, minute) <= ('rejected', given.name, $2)
+        ORDER BY kind DESC, name DESC, minute DESC LIMIT 1
+    ) AS rejected ON rejected.kind = 'rejected' AND rejected.name = given.name
+    LEFT JOIN LATERAL (
+        SELECT kind, name, minute FROM traffic
+        WHERE (kind, name, minute) > ('retried', given.name, coalesce(greatest(delivered.minute, rejected.minute), -1))
+        ORDER BY kind, name, minute LIMIT 1
+    ) AS failed ON failed.kind = 'retried' AND failed.name = given.name
+    ORDER BY position";
 
 const DELETE: &str = "
     WITH deleted AS (
@@ -72,16 +90,24 @@ pub(crate) async fn sums(
         .collect()
 }
 
-/// The latest minute since `since` in which each destination got a delivery.
-pub(crate) async fn last_deliveries(
+/// What the counts show about these destinations, in this order.
+pub(crate) async fn attempt_histories(
     pool: &Arc<Pool>,
-    since: Timestamp,
-) -> Result<Vec<(String, Timestamp)>, Failure> {
-    let since = since.as_millisecond();
-    let given = params![since => INT8];
-    let rows = pool.once(Purpose::Looking, LAST_DELIVERIES, given).await?;
+    destinations: &[String],
+) -> Result<Vec<AttemptHistory>, Failure> {
+    let names = all_storable(destinations);
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let given = params![names => TEXT_ARRAY, i64::MAX => INT8];
+    let rows = pool.once(Purpose::Looking, HISTORIES, given).await?;
     rows.iter()
-        .map(|row| Ok((row.try_get(0)?, timestamp(row, 1)?)))
+        .map(|row| {
+            Ok(AttemptHistory {
+                destination: row.try_get(0)?,
+                delivered: optional_timestamp(row, 1)?,
+                up: optional_timestamp(row, 2)?,
+                failing_since: optional_timestamp(row, 3)?,
+            })
+        })
         .collect()
 }
 

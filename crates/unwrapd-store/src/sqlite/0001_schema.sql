@@ -75,11 +75,12 @@ CREATE TABLE attempt (
 -- crash loses the counts of the last second.
 CREATE TABLE traffic (
     minute      INTEGER NOT NULL,    -- its begin
-    kind        TEXT    NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'dead')),
+    kind        TEXT    NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'rejected', 'dead')),
     name        TEXT    NOT NULL,    -- of the endpoint for the first three kinds, of the destination for the others
     count       INTEGER NOT NULL,
     PRIMARY KEY (minute, kind, name)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX traffic_latest ON traffic (kind, name, minute);
 
 CREATE TABLE paused (
     destination TEXT    PRIMARY KEY,

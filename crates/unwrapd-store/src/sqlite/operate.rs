@@ -26,7 +26,7 @@ use crate::operate::statements::{
     DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{TrafficCount, TrafficRange};
+use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
@@ -135,11 +135,12 @@ impl Statements for SqliteStore {
             .await
     }
 
-    async fn last_deliveries(
+    async fn attempt_histories(
         &self,
-        since: Timestamp,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.read(move |connection| traffic::last_deliveries(connection, since))
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError> {
+        let destinations = destinations.to_vec();
+        self.read(move |connection| traffic::attempt_histories(connection, destinations))
             .await
     }
 

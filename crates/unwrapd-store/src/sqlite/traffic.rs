@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::sqlite::statements::timestamp;
-use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
+use crate::sqlite::statements::{optional_timestamp, timestamp};
+use crate::traffic::{AttemptHistory, DELETED_AT_ONCE_MS, TrafficCount, TrafficKind, TrafficRange};
 
 pub(crate) fn add(connection: &Connection, counts: &[TrafficCount]) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(
@@ -50,18 +50,37 @@ pub(crate) fn sums(
         .collect()
 }
 
-/// The latest minute since `since` in which each destination got a delivery.
-pub(crate) fn last_deliveries(
+/// Latest minute with a count of this kind and name.
+const LATEST: &str = "SELECT max(minute) FROM traffic WHERE kind = ? AND name = ?";
+
+/// First minute with a failed attempt at this destination after another minute. NULL: any.
+const FIRST_FAILED: &str = "SELECT min(minute) FROM traffic WHERE kind = 'retried' AND name = ?1 AND minute > ifnull(?2, -1)";
+
+/// What the counts show about these destinations, in this order.
+pub(crate) fn attempt_histories(
     connection: &Connection,
-    since: Timestamp,
-) -> rusqlite::Result<Vec<(String, Timestamp)>> {
-    connection
-        .prepare_cached(
-            "SELECT name, max(minute) FROM traffic WHERE minute >= ? AND kind = 'delivered' GROUP BY name ORDER BY name",
-        )?
-        .query_map(params![since.as_millisecond()], |row| {
-            Ok((row.get(0)?, timestamp(row, 1)?))
-        })?
+    destinations: Vec<String>,
+) -> rusqlite::Result<Vec<AttemptHistory>> {
+    let mut latest = connection.prepare_cached(LATEST)?;
+    let mut latest = |kind: TrafficKind, name: &str| {
+        latest.query_row(params![kind.as_str(), name], |row| {
+            optional_timestamp(row, 0)
+        })
+    };
+    let mut first_failed = connection.prepare_cached(FIRST_FAILED)?;
+    destinations
+        .into_iter()
+        .map(|destination| {
+            let delivered = latest(TrafficKind::Delivered, &destination)?;
+            let up = delivered.max(latest(TrafficKind::Rejected, &destination)?);
+            let given = params![destination, up.map(Timestamp::as_millisecond)];
+            Ok(AttemptHistory {
+                failing_since: first_failed.query_row(given, |row| optional_timestamp(row, 0))?,
+                destination,
+                delivered,
+                up,
+            })
+        })
         .collect()
 }
 
@@ -81,4 +100,23 @@ pub(crate) fn delete(connection: &Connection, until_ms: i64) -> rusqlite::Result
         .prepare_cached("DELETE FROM traffic WHERE minute < ?")?
         .execute(params![until_ms])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::operate::scan::tests::plan;
+
+    /// Else a page would read the counts of weeks.
+    #[test]
+    fn the_history_of_a_destination_is_found_by_an_index() {
+        for sql in [LATEST, FIRST_FAILED] {
+            let plan = plan(sql);
+            let [step] = &plan[..] else {
+                panic!("{plan:?}");
+            };
+            let index = "SEARCH traffic USING COVERING INDEX traffic_latest (kind=? AND name=?";
+            assert!(step.starts_with(index), "{step}");
+        }
+    }
 }

@@ -86,21 +86,30 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
 
 /// All destinations: the configured ones, and others with deliveries or a pause in the store.
 pub(super) async fn all(admin: &Admin) -> Result<DestinationList, Refusal> {
-    let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
-    let mut destination_counts: BTreeMap<String, DestinationCounts> = counts(admin)
-        .await?
+    let handles = admin.registry.all().into_iter();
+    let handles: Vec<_> = handles
+        .filter_map(|handle| Some((handle.configured()?, handle)))
+        .collect();
+    let names: Vec<String> = handles
+        .iter()
+        .map(|(_, handle)| handle.name().to_owned())
+        .collect();
+    let (paused, counts, histories) = tokio::try_join!(
+        admin.store.paused(),
+        counts(admin),
+        admin.store.attempt_histories(&names),
+    )?;
+    let mut paused: BTreeMap<String, Timestamp> = paused.into_iter().collect();
+    let mut destination_counts: BTreeMap<String, DestinationCounts> = counts
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
         .collect();
     let mut destinations: Vec<DestinationView> = Vec::new();
-    for handle in admin.registry.all() {
-        let Some(target) = handle.configured() else {
-            continue;
-        };
+    for ((target, handle), history) in handles.into_iter().zip(histories) {
         let name = handle.name().to_owned();
         let standing = destination_counts.remove(&name).unwrap_or_default();
         let paused_since = paused.remove(&name);
-        let configured = configured(&target, handle.state());
+        let configured = configured(&target, handle.state(), &history);
         destinations.push(view(name, Some(configured), paused_since, &standing));
     }
     for (name, standing) in destination_counts {

@@ -143,9 +143,12 @@ fn report(range: TrafficRange, sums: Vec<TrafficCount>) -> TrafficReport {
             TrafficKind::Refused => &mut step(&mut endpoints, name, at).refused,
             TrafficKind::Delivered => &mut step(&mut destinations, name, at).delivered,
             TrafficKind::Retried => &mut step(&mut destinations, name, at).retried,
-            TrafficKind::Dead => &mut step(&mut destinations, name, at).dead,
+            TrafficKind::Rejected | TrafficKind::Dead => {
+                &mut step(&mut destinations, name, at).dead
+            }
         };
-        *total = count;
+        // Two kinds of dead letters are one number.
+        *total += count;
     }
     TrafficReport {
         since: range.since,

@@ -47,13 +47,14 @@ pub(crate) struct ConfiguredView {
     pub(crate) last_answer: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) last_answer_at: Option<Timestamp>,
-    /// Time of the latest delivery by this gateway. Before the first one since its start: the latest
-    /// minute of the last seven days in which a gateway delivered.
+    /// Time of the latest delivery: by this gateway since its start, or the latest minute in which
+    /// any gateway delivered, if that is later.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) last_delivered_at: Option<Timestamp>,
-    /// Time of the first of the attempts that have failed without a success between them, since the
-    /// start of this process. Null while the destination is up.
+    /// Time of the first of the attempts that have failed since the destination accepted or refused
+    /// one; to the minute for attempts of other gateways, or before the start of this process. Null
+    /// while the destination is up.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) failing_since: Option<Timestamp>,

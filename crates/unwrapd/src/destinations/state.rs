@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::delivery::Outcome;
+use crate::store::AttemptHistory;
 use backpressure::Backpressure;
 
 /// Number of open deliveries at one destination above which receiving is throttled to its speed:
@@ -33,7 +34,17 @@ struct Latest {
     circuit: Circuit,
     last_answer: Option<Answer>,
     last_delivered_at: Option<Timestamp>,
+    /// Time of the latest attempt that showed that it is up.
+    up_at: Option<Timestamp>,
     failing_since: Option<Timestamp>,
+}
+
+impl Latest {
+    /// Records an attempt that showed that the destination is up.
+    fn is_up(&mut self, at: Timestamp) {
+        self.up_at = Some(at);
+        self.failing_since = None;
+    }
 }
 
 /// State of the circuit of a destination.
@@ -103,23 +114,27 @@ impl DestinationState {
         self.latest().last_answer.clone()
     }
 
-    /// Time of the latest delivery that succeeded.
+    /// Time of the latest delivery that succeeded. `history` has those of other gateways, and those
+    /// before the start of this process, to the minute.
     #[must_use]
-    pub(crate) fn last_delivered_at(&self) -> Option<Timestamp> {
-        self.latest().last_delivered_at
+    pub(crate) fn last_delivered_at(&self, history: &AttemptHistory) -> Option<Timestamp> {
+        self.latest().last_delivered_at.max(history.delivered)
     }
 
-    /// Time of the first of the attempts that have failed without a success between them. `None`:
-    /// the destination is up.
+    /// Time of the first of the attempts that have failed since one showed that the destination is
+    /// up, as far as known: to the minute if `history` has it. `None`: the destination is up.
     #[must_use]
-    pub(crate) fn failing_since(&self) -> Option<Timestamp> {
-        self.latest().failing_since
-    }
-
-    /// Sets the time of the latest delivery before the start of this process, unless there was one
-    /// since.
-    pub(crate) fn delivered_before(&self, at: Timestamp) {
-        self.latest().last_delivered_at.get_or_insert(at);
+    pub(crate) fn failing_since(&self, history: &AttemptHistory) -> Option<Timestamp> {
+        let latest = self.latest();
+        // A later success of another gateway ends the failures here, too.
+        let here = latest
+            .failing_since
+            .filter(|since| history.up.is_none_or(|up| up <= *since));
+        // The counts of the last second may be missing.
+        let recorded = history
+            .failing_since
+            .filter(|since| latest.up_at.is_none_or(|up| up < *since));
+        here.into_iter().chain(recorded).min()
     }
 
     /// Counts deliveries that this gateway has claimed.
@@ -178,11 +193,11 @@ impl DestinationState {
         match outcome {
             Outcome::Delivered { .. } => {
                 latest.last_delivered_at = Some(at);
-                latest.failing_since = None;
+                latest.is_up(at);
                 self.delivered.fetch_add(1, Ordering::Relaxed);
             }
             // A destination that refuses a message is up.
-            Outcome::Refused { .. } => latest.failing_since = None,
+            Outcome::Refused { .. } => latest.is_up(at),
             Outcome::Failed { .. } => {
                 latest.failing_since.get_or_insert(at);
             }
@@ -231,37 +246,62 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    /// A history of these seconds.
+    fn history(
+        delivered: Option<i64>,
+        up: Option<i64>,
+        failing_since: Option<i64>,
+    ) -> AttemptHistory {
+        AttemptHistory {
+            destination: "app".into(),
+            delivered: delivered.map(at),
+            up: up.map(at),
+            failing_since: failing_since.map(at),
+        }
+    }
+
     #[test]
     fn a_run_of_failures_begins_with_the_first_and_ends_with_a_delivery() {
-        let state = DestinationState::default();
+        let (state, none) = (DestinationState::default(), history(None, None, None));
         state.answered(&delivered(), at(1));
-        assert_eq!(state.failing_since(), None);
+        assert_eq!(state.failing_since(&none), None);
         state.answered(&Outcome::failed("HTTP 500"), at(2));
         state.answered(&Outcome::failed("HTTP 503"), at(3));
-        assert_eq!(state.failing_since(), Some(at(2)));
-        assert_eq!(state.last_delivered_at(), Some(at(1)));
+        assert_eq!(state.failing_since(&none), Some(at(2)));
+        assert_eq!(state.last_delivered_at(&none), Some(at(1)));
         state.answered(&delivered(), at(4));
-        assert_eq!(state.failing_since(), None);
-        assert_eq!(state.last_delivered_at(), Some(at(4)));
+        assert_eq!(state.failing_since(&none), None);
+        assert_eq!(state.last_delivered_at(&none), Some(at(4)));
     }
 
     #[test]
     fn a_destination_that_another_gateway_found_up_is_not_failing() {
-        let state = DestinationState::default();
+        let (state, none) = (DestinationState::default(), history(None, None, None));
         state.answered(&Outcome::failed("HTTP 500"), at(1));
         state.set_circuit(Circuit::Open { probe_at: at(9) });
-        assert_eq!(state.failing_since(), Some(at(1)));
+        assert_eq!(state.failing_since(&none), Some(at(1)));
         state.set_circuit(Circuit::Closed);
-        assert_eq!(state.failing_since(), None);
+        assert_eq!(state.failing_since(&none), None);
     }
 
     #[test]
-    fn a_delivery_before_the_start_counts_until_there_is_one_since() {
+    fn what_was_recorded_counts_until_this_process_knows_better() {
         let state = DestinationState::default();
-        state.delivered_before(at(1));
-        assert_eq!(state.last_delivered_at(), Some(at(1)));
-        state.answered(&delivered(), at(2));
-        state.delivered_before(at(1));
-        assert_eq!(state.last_delivered_at(), Some(at(2)));
+        let before = history(Some(60), Some(120), Some(180));
+        assert_eq!(state.last_delivered_at(&before), Some(at(60)));
+        assert_eq!(state.failing_since(&before), Some(at(180)));
+        // A failure since the start belongs to the same run.
+        state.answered(&Outcome::failed("HTTP 500"), at(200));
+        assert_eq!(state.failing_since(&before), Some(at(180)));
+        // Another gateway delivers, and an attempt there fails afterwards.
+        let other = history(Some(240), Some(240), Some(300));
+        assert_eq!(state.failing_since(&other), Some(at(300)));
+        assert_eq!(state.last_delivered_at(&other), Some(at(240)));
+        // A success here, whose count is not written yet.
+        state.answered(&delivered(), at(310));
+        assert_eq!(state.failing_since(&other), None);
+        assert_eq!(state.last_delivered_at(&other), Some(at(310)));
+        state.answered(&Outcome::failed("HTTP 500"), at(320));
+        assert_eq!(state.failing_since(&other), Some(at(320)));
     }
 }

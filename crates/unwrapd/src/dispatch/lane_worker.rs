@@ -267,8 +267,9 @@ impl LaneWorker {
         };
         let lane = Arc::clone(&self.lane);
         let delivery = Arc::clone(delivery);
+        let counted_as = settle::counted_as(outcome, next);
         self.settling
-            .spawn(async move { settle::settle(&lane, &delivery, attempt).await });
+            .spawn(async move { settle::settle(&lane, &delivery, attempt, counted_as).await });
     }
 
     /// Logs the failures that were only counted, once a minute.

@@ -20,11 +20,22 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Rest before a store that did not answer is called again.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How an attempt, or a delivery that expired before one, is counted.
+pub(super) const fn counted_as(outcome: &Outcome, next: Next) -> TrafficKind {
+    match (next, outcome) {
+        (Next::Delivered, _) => TrafficKind::Delivered,
+        (Next::Retry { .. }, _) => TrafficKind::Retried,
+        (Next::Dead, Outcome::Refused { .. }) => TrafficKind::Rejected,
+        (Next::Dead, _) => TrafficKind::Dead,
+    }
+}
+
 /// Records the attempt. Returns the next due time of the delivery, if there is one.
 pub(super) async fn settle(
     lane: &LaneContext,
     delivery: &Delivery,
     attempt: Attempt,
+    counted_as: TrafficKind,
 ) -> Option<Timestamp> {
     let due_at = match attempt.next {
         Next::Retry { due_at } => Some(due_at),
@@ -38,13 +49,8 @@ pub(super) async fn settle(
             if due_at.is_none() {
                 lane.handle.state().closed();
             }
-            let counted = match attempt.next {
-                Next::Delivered => TrafficKind::Delivered,
-                Next::Retry { .. } => TrafficKind::Retried,
-                Next::Dead => TrafficKind::Dead,
-            };
             let traffic = lane.events.traffic();
-            traffic.count(counted, destination, attempt.ended_at);
+            traffic.count(counted_as, destination, attempt.ended_at);
             lane.events.emit(Level::TRACE, || PipelineEvent::Settled {
                 webhook_id: webhook_id.clone(),
                 destination: destination.to_owned(),

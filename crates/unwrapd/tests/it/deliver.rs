@@ -84,7 +84,7 @@ async fn webhooks_and_attempts_are_counted_by_endpoint_and_destination() {
         let (endpoint, destination) = match kind {
             TrafficKind::Accepted | TrafficKind::Duplicate | TrafficKind::Refused => (1, 0),
             TrafficKind::Delivered | TrafficKind::Retried => (0, 1),
-            TrafficKind::Dead => (0, 0),
+            TrafficKind::Rejected | TrafficKind::Dead => (0, 0),
         };
         assert_eq!(total(kind, "production"), endpoint, "{kind:?}");
         assert_eq!(total(kind, "app"), destination, "{kind:?}");

@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use openai_webhooks::EventType;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Bounds, Lifecycle as _, Maintenance as _, TrafficCount, TrafficKind};
 
 use crate::support::application::{Answer, Application};
 use crate::support::{TestGateway, Webhook, destination, until};
@@ -157,12 +161,50 @@ async fn a_destination_is_shown_with_its_configuration_and_its_latest_delivery()
     })
     .await;
     assert!(shown(&test).await["oldest_since"].is_string());
-    let folder = test.stop().await;
+    test.stop().await;
+}
 
-    // The minute is known from the counts of the traffic.
-    let test = TestGateway::start_in(folder, vec![settings()]).await;
-    until("the latest delivery is recalled", async || {
-        shown(&test).await["last_delivered_at"].is_string()
+/// A gateway that restarts has no attempt in memory, and the pages still tell since when a
+/// destination fails.
+#[tokio::test]
+async fn a_destination_that_failed_before_a_restart_is_shown_so() {
+    let folder = TempDir::new().unwrap();
+    let now = Timestamp::now();
+    let minute = |ago: i64| {
+        let second = now.as_second();
+        Timestamp::from_second(second - second.rem_euclid(60) - 60 * ago).unwrap()
+    };
+    let path = folder.path().join("unwrapd.db");
+    let store = SqliteStore::open(&path, &Bounds::default(), now).unwrap();
+    let count = |kind, ago| TrafficCount {
+        minute: minute(ago),
+        kind,
+        name: "app".into(),
+        count: 1,
+    };
+    let counts = vec![
+        count(TrafficKind::Delivered, 20),
+        count(TrafficKind::Retried, 14),
+        count(TrafficKind::Retried, 13),
+    ];
+    store.add_traffic(counts).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let app = Application::start(vec![Answer::Status(500); 10_000]).await;
+    let mut settings = destination("app", &app.url);
+    settings.limits.retry.max = settings.limits.retry.first;
+    let test = TestGateway::start_in(folder, vec![settings]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    until("it is down", async || {
+        shown(&test).await["state"] != "closed"
     })
     .await;
+    let view = shown(&test).await;
+    assert_eq!(view["last_delivered_at"], json!(minute(20)), "{view}");
+    assert_eq!(view["failing_since"], json!(minute(14)), "{view}");
+    let page = test.client().get(test.admin()).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let is_told = |time: &str| page.contains(&format!("app has been down for {time}."));
+    assert!(is_told("14 minutes") || is_told("15 minutes"), "{page}");
 }

@@ -12,7 +12,7 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{natural, timestamp};
+use crate::postgres::rows::{natural, optional_timestamp, timestamp};
 use unwrapd_core::delivery::Lane;
 
 /// Each count walks an index that holds little else. A row without a lane counts dead letters. The
@@ -42,11 +42,10 @@ pub(crate) async fn destination_counts(
         let Some(lane) = lane.and_then(Lane::named) else {
             return Ok((destination, CountRow::Dead(count)));
         };
-        let since: Option<i64> = row.try_get(3)?;
         let counts = LaneCounts {
             waiting: count,
             // A delivery may have been settled meanwhile.
-            oldest_since: since.map(|_| timestamp(row, 3)).transpose()?,
+            oldest_since: optional_timestamp(row, 3)?,
         };
         Ok((destination, CountRow::Waiting(lane, counts)))
     });

@@ -13,7 +13,7 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Transaction};
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{natural, signed, timestamp};
+use crate::postgres::rows::{natural, optional_timestamp, signed, timestamp};
 use crate::replay::{Counts, Replay, ReplayRun, TOKENS_MAX, Token};
 
 /// The columns of a record.
@@ -158,9 +158,4 @@ pub(crate) fn token(row: &Row, column: usize) -> Result<Token, Failure> {
     let text: &str = row.try_get(column)?;
     text.parse()
         .map_err(|_| Failure::unavailable("a token in the database is invalid"))
-}
-
-fn optional_timestamp(row: &Row, column: usize) -> Result<Option<Timestamp>, Failure> {
-    let milliseconds: Option<i64> = row.try_get(column)?;
-    milliseconds.map(|_| timestamp(row, column)).transpose()
 }

@@ -269,7 +269,7 @@ fn gaps(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::sqlite) mod tests {
     use rusqlite::params_from_iter;
 
     use super::{Order, RangeInclusive, gaps, query};
@@ -277,7 +277,7 @@ pub(super) mod tests {
     use crate::sqlite::schema;
 
     /// The steps in which SQLite makes a statement.
-    pub(in crate::sqlite::operate) fn plan(statement: &str) -> Vec<String> {
+    pub(in crate::sqlite) fn plan(statement: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
         let connection = schema::connect(&mut files).unwrap();

@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::events::event_type;
 use super::form::{segment, with_query};
 use super::words::{Mark, counted, long_span, number, span};
-use crate::api::{CircuitState, DestinationView, EndpointView, GatewayView, QuarantinedView};
+use crate::api::{
+    CircuitState, ConfiguredView, DestinationView, EndpointView, GatewayView, QuarantinedView,
+};
 use crate::store::MessageView;
 
 /// Difference of the clocks, in milliseconds, from which it needs attention. A webhook is refused
@@ -92,22 +94,33 @@ fn store(situation: &Situation<'_>) -> Option<Need> {
     })
 }
 
-/// The first failure of the present run of failures, if the circuit is not closed.
+/// The configuration and state of a destination whose circuit is not closed.
+fn if_down(destination: &DestinationView) -> Option<&ConfiguredView> {
+    let configured = destination.configured.as_ref();
+    configured.filter(|configured| match configured.state {
+        CircuitState::Closed => false,
+        CircuitState::Open | CircuitState::HalfOpen => true,
+    })
+}
+
+/// The first failure of the present run of failures, if the destination is down and that is known.
 pub(super) fn down_since(destination: &DestinationView) -> Option<Timestamp> {
-    let configured = destination.configured.as_ref()?;
-    match configured.state {
-        CircuitState::Closed => None,
-        CircuitState::Open | CircuitState::HalfOpen => {
-            configured.failing_since.or(configured.last_answer_at)
-        }
-    }
+    if_down(destination)?.failing_since
 }
 
 fn down(situation: &Situation<'_>, destination: &DestinationView) -> Option<Need> {
-    let since = down_since(destination)?;
-    let configured = destination.configured.as_ref()?;
+    let configured = if_down(destination)?;
     let name = &destination.name;
-    let answer = configured.last_answer.as_deref().unwrap_or("no answer");
+    let fails = match configured.failing_since {
+        Some(since) => format!(
+            "has failed for {}",
+            long_span(situation.now.duration_since(since))
+        ),
+        None => "is down".into(),
+    };
+    // After a start the answers are unknown.
+    let answer = configured.last_answer.as_ref();
+    let answer = answer.map_or_else(String::new, |answer| format!(": {answer}"));
     let next = match configured.next_probe_at {
         Some(at) if at > situation.now => {
             format!(
@@ -129,10 +142,7 @@ fn down(situation: &Situation<'_>, destination: &DestinationView) -> Option<Need
     }
     Some(Need {
         mark: Mark::Bad,
-        what: format!(
-            "{name} has failed for {}: {answer}.",
-            long_span(situation.now.duration_since(since)),
-        ),
+        what: format!("{name} {fails}{answer}."),
         detail: format!("{waiting}. {next}"),
         actions,
     })
@@ -336,7 +346,7 @@ pub(super) fn headline(situation: &Situation<'_>, needs: &[Need]) -> (String, St
     let down: Vec<_> = situation
         .destinations
         .iter()
-        .filter_map(|destination| Some((destination, down_since(destination)?)))
+        .filter(|destination| if_down(destination).is_some())
         .collect();
     let others = |here: usize| match needs.len().saturating_sub(here) {
         0 => "Everything else is fine. ".to_owned(),
@@ -349,23 +359,26 @@ pub(super) fn headline(situation: &Situation<'_>, needs: &[Need]) -> (String, St
             )
         ),
     };
-    if let [(destination, since)] = down[..] {
-        let waits = match destination.waiting {
-            0 => "Nothing waits for it.".to_owned(),
-            waiting => format!(
-                "{}, the oldest for {}.",
-                counted(waiting, "delivery is waiting", "deliveries are waiting"),
-                long_span(
-                    situation
-                        .now
-                        .duration_since(destination.oldest_since.unwrap_or(since))
-                )
-            ),
+    if let [destination] = down[..] {
+        let long = |since| long_span(situation.now.duration_since(since));
+        let since = down_since(destination);
+        let waiting = counted(
+            destination.waiting,
+            "delivery is waiting",
+            "deliveries are waiting",
+        );
+        let waits = match destination.oldest_since.or(since) {
+            _ if destination.waiting == 0 => "Nothing waits for it.".to_owned(),
+            Some(oldest) => format!("{waiting}, the oldest for {}.", long(oldest)),
+            None => format!("{waiting}."),
         };
         let name = &destination.name;
-        let long = long_span(situation.now.duration_since(since));
+        let fails = match since {
+            Some(since) => format!("{name} has been down for {}.", long(since)),
+            None => format!("{name} is down."),
+        };
         return (
-            format!("{name} has been down for {long}. {waits}"),
+            format!("{fails} {waits}"),
             others(1) + &last.unwrap_or_default(),
         );
     }

@@ -6,7 +6,7 @@ use crate::api::{CircuitState, ConfiguredView, DestinationView, LimitsView};
 use crate::delivery::limits::Limits;
 use crate::destinations::Configured;
 use crate::destinations::state::{Circuit, DestinationState};
-use crate::store::DestinationCounts;
+use crate::store::{AttemptHistory, DestinationCounts};
 
 pub(super) fn view(
     name: String,
@@ -29,6 +29,7 @@ pub(super) fn view(
 pub(super) fn configured(
     target: &Configured,
     destination_state: &DestinationState,
+    history: &AttemptHistory,
 ) -> ConfiguredView {
     let (state, next_probe_at) = match destination_state.circuit() {
         Circuit::Closed => (CircuitState::Closed, None),
@@ -47,8 +48,8 @@ pub(super) fn configured(
         delivered: destination_state.delivered(),
         last_answer,
         last_answer_at,
-        last_delivered_at: destination_state.last_delivered_at(),
-        failing_since: destination_state.failing_since(),
+        last_delivered_at: destination_state.last_delivered_at(history),
+        failing_since: destination_state.failing_since(history),
         limits: limits(&target.description.limits),
         events: target.description.events.clone(),
         target: target.description.target.clone(),

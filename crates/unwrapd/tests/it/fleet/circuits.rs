@@ -17,7 +17,7 @@ use super::{POLL, database, post, stop_all, store_url, two};
 use crate::support::application::{Answer, Application};
 use crate::support::postgres;
 use crate::support::process::{Serving, write_config_on};
-use crate::support::{PATIENCE, TestGateway, destination};
+use crate::support::{PATIENCE, TestGateway, destination, until};
 
 /// Longer than the first back-offs.
 const LONG: Duration = Duration::from_secs(3600);
@@ -71,6 +71,29 @@ async fn a_circuit_opens_and_closes_at_both_gateways() {
     }
     stop_all(gateways).await;
     assert!(!app.has_more());
+}
+
+/// Only one of the gateways makes the attempts.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_gateway_shows_since_when_a_destination_fails_and_when_it_last_delivered() {
+    let app = Application::start(failures(FAILURES_MAX as usize + 2)).await;
+    let gateways = two(&[of_one_gateway(&app.url)]).await;
+    post(&gateways[0], "wh_1").await;
+    for gateway in &gateways {
+        until("the failures are shown", async || {
+            let view = super::shown(gateway).await;
+            view["state"] == "open" && view["failing_since"].is_string()
+        })
+        .await;
+    }
+    for gateway in &gateways {
+        until("the delivery is shown", async || {
+            let view = super::shown(gateway).await;
+            view["last_delivered_at"].is_string() && view["failing_since"].is_null()
+        })
+        .await;
+    }
+    stop_all(gateways).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

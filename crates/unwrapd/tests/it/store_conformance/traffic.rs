@@ -11,7 +11,7 @@ every_store!(;
     counts_add_up,
     counts_are_summed_by_step_within_a_time_and_a_number,
     old_counts_are_deleted,
-    the_latest_minute_of_deliveries_is_known_for_each_destination,
+    the_history_of_a_destination_is_known_to_the_minute,
 );
 
 fn minute(number: i64) -> Timestamp {
@@ -95,23 +95,54 @@ async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place)
     assert_eq!(store.traffic(range, 2).await.unwrap(), expected[..2]);
 }
 
-async fn the_latest_minute_of_deliveries_is_known_for_each_destination(place: &dyn Place) {
-    use TrafficKind::{Accepted, Dead, Delivered};
+async fn the_history_of_a_destination_is_known_to_the_minute(place: &dyn Place) {
+    use TrafficKind::{Accepted, Dead, Delivered, Rejected, Retried};
     let store = place.open().await;
-    let counts = vec![
+    // Of two gateways.
+    let first = vec![
+        count(minute(0), Retried, "app", 1),
         count(minute(1), Delivered, "app", 1),
-        count(minute(5), Delivered, "app", 1),
-        count(minute(9), Dead, "app", 1),
-        count(minute(2), Delivered, "audit", 1),
-        count(minute(9), Accepted, "production", 1),
+        count(minute(4), Retried, "app", 3),
+        count(minute(1), Delivered, "audit", 1),
+        count(minute(2), Retried, "audit", 1),
+        count(minute(3), Rejected, "audit", 1),
+        count(minute(7), Retried, "new", 1),
+        count(minute(8), Delivered, "prefix", 1),
+        count(minute(8), Retried, "up", 1),
     ];
-    store.add_traffic(counts).await.unwrap();
-    let app = ("app".to_owned(), minute(5));
-    let audit = ("audit".to_owned(), minute(2));
-    let latest = async |since| store.last_deliveries(since).await.unwrap();
-    assert_eq!(latest(minute(0)).await, [app.clone(), audit]);
-    assert_eq!(latest(minute(3)).await, [app]);
-    assert_eq!(latest(minute(6)).await, []);
+    let second = vec![
+        // The order within one minute is not known.
+        count(minute(2), Delivered, "app", 1),
+        count(minute(2), Retried, "app", 3),
+        count(minute(5), Retried, "app", 3),
+        // Calls that expired, and webhooks of an endpoint with the same name, tell nothing.
+        count(minute(9), Dead, "app", 1),
+        count(minute(9), Accepted, "app", 1),
+        count(minute(9), Delivered, "up", 1),
+    ];
+    for counts in [first, second] {
+        store.add_traffic(counts).await.unwrap();
+    }
+    let expected = [
+        ("up", Some(9), Some(9), None),
+        ("new", None, None, Some(7)),
+        ("app", Some(2), Some(2), Some(4)),
+        ("audit", Some(1), Some(3), None),
+        ("pre", None, None, None),
+    ];
+    let names = expected.map(|(name, ..)| name.to_owned());
+    let histories = store.attempt_histories(&names).await.unwrap();
+    let histories: Vec<_> = histories
+        .into_iter()
+        .map(|of| (of.destination, of.delivered, of.up, of.failing_since))
+        .collect();
+    let expected = expected.map(|(name, delivered, up, failing_since)| {
+        let [delivered, up, failing_since] =
+            [delivered, up, failing_since].map(|number: Option<i64>| number.map(minute));
+        (name.to_owned(), delivered, up, failing_since)
+    });
+    assert_eq!(histories, expected);
+    assert_eq!(store.attempt_histories(&[]).await.unwrap(), []);
 }
 
 async fn old_counts_are_deleted(place: &dyn Place) {
