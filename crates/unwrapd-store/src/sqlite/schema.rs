@@ -185,15 +185,23 @@ pub(crate) fn check_present(connection: &Connection) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tempfile::TempDir;
+
     use super::*;
     use crate::sqlite::connection::{connect_beside, keep_log};
+
+    /// The files of a new database, and the folder that holds them.
+    pub(in crate::sqlite) fn new_files() -> (TempDir, StoreFiles) {
+        let folder = TempDir::new().unwrap();
+        let files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        (folder, files)
+    }
 
     /// Without both settings, a sync by SQLite on macOS leaves data in the cache of the disk.
     #[test]
     fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let (_folder, mut files) = new_files();
         let is_set = |connection: &Connection| {
             ["fullfsync", "checkpoint_fullfsync"]
                 .into_iter()
@@ -214,8 +222,7 @@ mod tests {
     /// succeeds without them. So SQLite must not remove the log by itself.
     #[test]
     fn the_log_stays_when_its_last_connection_is_closed_unless_all_of_it_was_moved() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let (_folder, mut files) = new_files();
         let log_bytes = |files: &StoreFiles| {
             std::fs::metadata(files.log_path()).map_or(0, |metadata| metadata.len())
         };

@@ -74,28 +74,17 @@ pub(crate) fn paused(connection: &Connection) -> rusqlite::Result<Vec<(String, T
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::params_from_iter;
-
     use super::*;
-    use crate::sqlite::files::store_files::StoreFiles;
-    use crate::sqlite::schema;
+    use crate::sqlite::operate::scan::tests::plan;
 
     /// Else each count would read the rows of millions of deliveries.
     #[test]
     fn counts_read_indexes_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
-        let connection = schema::connect(&mut files).unwrap();
         let steps = |statement: &str| -> Vec<String> {
-            let explained = format!("EXPLAIN QUERY PLAN {statement}");
-            let mut explained = connection.prepare(&explained).unwrap();
-            let nulls = vec![None::<i64>; explained.parameter_count()];
-            let steps = explained.query_map(params_from_iter(nulls), |row| row.get(3));
-            let steps: Vec<String> = steps.unwrap().collect::<rusqlite::Result<_>>().unwrap();
             let of_deliveries = |step: &String| {
                 step.starts_with("SCAN delivery") || step.starts_with("SEARCH delivery")
             };
-            steps.into_iter().filter(of_deliveries).collect()
+            plan(statement).into_iter().filter(of_deliveries).collect()
         };
         let is_covered = |step: &String| step.contains("COVERING INDEX");
         let counts = steps(COUNTS);

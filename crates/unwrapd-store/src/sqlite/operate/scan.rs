@@ -273,13 +273,12 @@ pub(in crate::sqlite) mod tests {
     use rusqlite::params_from_iter;
 
     use super::{Order, RangeInclusive, gaps, query};
-    use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
+    use crate::sqlite::schema::tests::new_files;
 
     /// The steps in which SQLite makes a statement.
     pub(in crate::sqlite) fn plan(statement: &str) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let (_folder, mut files) = new_files();
         let connection = schema::connect(&mut files).unwrap();
         let explained = format!("EXPLAIN QUERY PLAN {statement}");
         let mut explained = connection.prepare(&explained).unwrap();

@@ -186,8 +186,8 @@ mod tests {
     use super::*;
     use crate::bounds::Bounds;
     use crate::search_keys::SearchKeys;
-    use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
+    use crate::sqlite::schema::tests::new_files;
     use crate::sqlite::writer::writer_state::WriterState;
     use bytes::Bytes;
     use jiff::Timestamp;
@@ -196,8 +196,7 @@ mod tests {
 
     #[test]
     fn ids_with_equal_hashes_are_distinguished() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let (_folder, mut files) = new_files();
         let connection = schema::connect(&mut files).unwrap();
         let bounds = Bounds::default();
         let clock = Clock::default();
