@@ -79,7 +79,7 @@ impl Statements for PostgresStore {
     }
 
     async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError> {
-        Ok(replay::drop_dead(self.pool(), &dead, now).await?)
+        Ok(replay::drop_dead(self.pool(), None, &dead, now).await?)
     }
 
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::replay::drop_within;
+use super::replay::drop_dead;
 use super::replay_record;
 use crate::bulk::{BULK_RUNS_MAX, BulkAction, BulkEnd, BulkStart};
 use crate::error::StoreError;
@@ -136,7 +136,8 @@ async fn drop_page(
         transaction.commit().await?;
         return Ok(page.record.overtaken());
     }
-    let dropped = drop_within(&transaction, &page.dead_letters(), now).await?;
+    let dead = page.dead_letters();
+    let dropped = drop_dead(&shared.pool, Some(&transaction), &dead, now).await?;
     let batch = ReplayBatch::of_dropped(page, dropped);
     replay_record::write(&transaction, &page.record, &batch, now).await?;
     transaction.commit().await?;

@@ -66,9 +66,10 @@ pub(crate) async fn make_due(
     Ok(batch.step(due))
 }
 
-/// Drops these dead letters, and returns their number.
+/// Drops these dead letters within the transaction, or in one of its own, and returns their number.
 pub(crate) async fn drop_dead(
     pool: &Arc<Pool>,
+    transaction: Option<&Transaction>,
     dead: &DeadLetters,
     now: Timestamp,
 ) -> Result<u64, Failure> {
@@ -80,24 +81,9 @@ pub(crate) async fn drop_dead(
     let given = params![
         dead.messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
     ];
-    let rows = pool.once(Purpose::Looking, DROP, given).await?;
-    rows.first().map_or(Ok(0), |row| natural(row, 0))
-}
-
-/// Does the same, within a transaction.
-pub(crate) async fn drop_within(
-    transaction: &Transaction,
-    dead: &DeadLetters,
-    now: Timestamp,
-) -> Result<u64, Failure> {
-    if !dead.filter.status.contains(&Status::Dead) {
-        return Ok(0);
-    }
-    let (now, dead_at) = (now.as_millisecond(), dead.dead_at.as_millisecond());
-    let destinations = all_storable(&dead.filter.destination);
-    let given = params![
-        dead.messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
-    ];
-    let rows = transaction.query(DROP, given).await?;
+    let rows = match transaction {
+        Some(transaction) => transaction.query(DROP, given).await?,
+        None => pool.once(Purpose::Looking, DROP, given).await?,
+    };
     rows.first().map_or(Ok(0), |row| natural(row, 0))
 }
