@@ -7,6 +7,19 @@ use jiff::Timestamp;
 use crate::bulk::{BulkAction, BulkBegun, BulkRun, BulkStart, BulkState};
 use crate::replay::{AsOf, Counts, Replay, ReplayStep, Replayed, Token};
 
+/// A query for the columns of a record, in the order in which both databases read them.
+macro_rules! select_record {
+    ($end:literal) => {
+        concat!(
+            "SELECT id, token, action, request, started_at, last_message, next_message, messages, \
+             deliveries, calls, waiting, gone, began_at, planned, ended_at, ending, reason \
+             FROM replay ",
+            $end
+        )
+    };
+}
+pub(crate) use select_record;
+
 /// The record of a run: its selection and its progress.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayRecord {

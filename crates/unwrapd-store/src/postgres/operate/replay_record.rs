@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use crate::bulk::{BulkAction, BulkState};
 use crate::error::StoreError;
 use crate::operate::replay_batch::ReplayBatch;
-use crate::operate::replay_record::ReplayRecord;
+use crate::operate::replay_record::{ReplayRecord, select_record};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Transaction};
@@ -16,21 +16,9 @@ use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, optional_timestamp, signed, timestamp};
 use crate::replay::{Counts, Replay, ReplayRun, TOKENS_MAX, Token};
 
-/// The columns of a record.
-macro_rules! select {
-    ($end:literal) => {
-        concat!(
-            "SELECT id, token, action, request, started_at, last_message, next_message, messages, \
-             deliveries, calls, waiting, gone, began_at, planned, ended_at, ending, reason \
-             FROM replay ",
-            $end
-        )
-    };
-}
+const READ: &str = select_record!("WHERE token = $1");
 
-const READ: &str = select!("WHERE token = $1");
-
-const LIST: &str = select!("ORDER BY id DESC LIMIT $1");
+const LIST: &str = select_record!("ORDER BY id DESC LIMIT $1");
 
 /// Begins a record. A second one with the same token changes nothing.
 const BEGIN: &str = "

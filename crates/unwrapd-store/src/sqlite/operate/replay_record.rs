@@ -6,22 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::bulk::{BulkAction, BulkState};
 use crate::operate::replay_batch::ReplayBatch;
-use crate::operate::replay_record::ReplayRecord;
+use crate::operate::replay_record::{ReplayRecord, select_record};
 use crate::replay::{AsOf, Counts, Replay, ReplayRun, TOKENS_MAX, Token};
 use crate::sqlite::operate::scan::newest;
 use crate::sqlite::statements::{optional_timestamp, timestamp};
-
-/// The columns of a record.
-macro_rules! select {
-    ($end:literal) => {
-        concat!(
-            "SELECT id, token, action, request, started_at, last_message, next_message, messages, \
-             deliveries, calls, waiting, gone, began_at, planned, ended_at, ending, reason \
-             FROM replay ",
-            $end
-        )
-    };
-}
 
 /// Whether no other step was quicker.
 pub(crate) fn is_current(connection: &Connection, record: &ReplayRecord) -> rusqlite::Result<bool> {
@@ -63,7 +51,7 @@ pub(crate) fn read(
     token: &Token,
 ) -> rusqlite::Result<Option<ReplayRecord>> {
     connection
-        .prepare_cached(select!("WHERE token = ?"))?
+        .prepare_cached(select_record!("WHERE token = ?"))?
         .query_row(params![token.as_str()], record)
         .optional()
 }
@@ -71,7 +59,7 @@ pub(crate) fn read(
 /// The latest records, the newest first.
 pub(crate) fn list(connection: &Connection, max: usize) -> rusqlite::Result<Vec<ReplayRecord>> {
     connection
-        .prepare_cached(select!("ORDER BY id DESC LIMIT ?"))?
+        .prepare_cached(select_record!("ORDER BY id DESC LIMIT ?"))?
         .query_map(params![max], record)?
         .collect()
 }
