@@ -24,13 +24,8 @@ pub(crate) trait BulkStatements: Statements {
     async fn insert(&self, start: &BulkStart, now: Timestamp) -> Result<(), StoreError>;
 
     /// Has gateways carry on the run of a client, unless it has ended, or too many runs are in
-    /// progress.
-    async fn adopt(
-        &self,
-        record: &ReplayRecord,
-        planned: Option<u64>,
-        now: Timestamp,
-    ) -> Result<(), StoreError>;
+    /// progress. `id` is that of its record.
+    async fn adopt(&self, id: i64, planned: Option<u64>, now: Timestamp) -> Result<(), StoreError>;
 
     /// Records the end of a run, unless it has ended.
     async fn end(&self, token: &Token, end: &BulkEnd, now: Timestamp) -> Result<(), StoreError>;
@@ -55,7 +50,7 @@ impl<S: BulkStatements> BulkRuns for S {
                 if let Some(begun) = record.clone().begun(start) {
                     return Ok(begun);
                 }
-                self.adopt(&record, start.planned, now).await?;
+                self.adopt(record.id, start.planned, now).await?;
             }
             None => self.insert(start, now).await?,
         }

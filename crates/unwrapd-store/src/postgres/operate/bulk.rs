@@ -83,17 +83,12 @@ impl BulkStatements for PostgresStore {
         Ok(())
     }
 
-    async fn adopt(
-        &self,
-        record: &ReplayRecord,
-        planned: Option<u64>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn adopt(&self, id: i64, planned: Option<u64>, now: Timestamp) -> Result<(), StoreError> {
         let (now, planned) = (now.as_millisecond(), planned.map(signed));
         let gateway = self.shared.membership.id();
         let runs_max = signed(BULK_RUNS_MAX);
         let given = params![
-            record.id => INT8, now => INT8, planned => INT8, gateway => INT8, runs_max => INT8,
+            id => INT8, now => INT8, planned => INT8, gateway => INT8, runs_max => INT8,
         ];
         self.pool().once(Purpose::Looking, ADOPT, given).await?;
         Ok(())

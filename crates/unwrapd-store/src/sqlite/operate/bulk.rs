@@ -37,13 +37,7 @@ impl BulkStatements for SqliteStore {
             .await
     }
 
-    async fn adopt(
-        &self,
-        record: &ReplayRecord,
-        planned: Option<u64>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let id = record.id;
+    async fn adopt(&self, id: i64, planned: Option<u64>, now: Timestamp) -> Result<(), StoreError> {
         self.writer
             .ask(Urgency::NextCommit, move |work| {
                 if !has_room(work.connection)? {
