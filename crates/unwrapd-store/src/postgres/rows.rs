@@ -39,6 +39,16 @@ pub(crate) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Re
     Ok(T::try_from(number).unwrap_or_default())
 }
 
+/// The first two columns of the only row; `None` if one of them is NULL.
+pub(crate) fn first_and_last(rows: &[Row]) -> Result<Option<(i64, i64)>, Failure> {
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let first: Option<i64> = row.try_get(0)?;
+    let last: Option<i64> = row.try_get(1)?;
+    Ok(first.zip(last))
+}
+
 /// Converts a count to a parameter; one that is too large for the tables becomes the maximum.
 pub(crate) fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)

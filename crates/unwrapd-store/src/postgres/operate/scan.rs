@@ -10,7 +10,7 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{all_storable, signed, timestamp};
+use crate::postgres::rows::{all_storable, first_and_last, signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
@@ -29,8 +29,7 @@ pub(crate) async fn narrow(
     selection: &Selection,
     within: Seqs,
 ) -> Result<Seqs, Failure> {
-    let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
-    if is_any_time || selection.filter.names_ids() {
+    if !is_narrowed_by_time(&selection.filter) {
         return Ok(within);
     }
     // As sums, or the planner would look for the first one from the beginning of the table.
@@ -39,17 +38,7 @@ pub(crate) async fn narrow(
     let rows = pool
         .once(Purpose::Looking, sql, params![since => INT8, until => INT8])
         .await?;
-    let (mut first, mut last) = (None, None);
-    if let Some(row) = rows.first() {
-        (first, last) = (
-            row.try_get::<_, Option<i64>>(0)?,
-            row.try_get::<_, Option<i64>>(1)?,
-        );
-    }
-    let (Some(first), Some(last)) = (first, last) else {
-        return Ok(Seqs::new(1, 0));
-    };
-    Ok(first.max(*within.start())..=last.min(*within.end()))
+    Ok(part(&within, first_and_last(&rows)?))
 }
 
 /// Does the same, but looks at [`TIMES_MAX`] messages at most.
@@ -58,8 +47,7 @@ pub(crate) async fn narrow_some(
     selection: &Selection,
     within: Seqs,
 ) -> Result<Narrowed, Failure> {
-    let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
-    if is_any_time || selection.filter.names_ids() {
+    if !is_narrowed_by_time(&selection.filter) {
         return Ok(Narrowed {
             within,
             is_whole: true,
@@ -69,16 +57,22 @@ pub(crate) async fn narrow_some(
     let sql = "SELECT first, last, messages FROM find_times($1, $2, $3)";
     let given = params![since => INT8, until => INT8, TIMES_MAX => INT8];
     let rows = pool.once(Purpose::Looking, sql, given).await?;
-    let row = rows.first();
-    let number = |column| row.map_or(Ok(None), |row| row.try_get::<_, Option<i64>>(column));
-    let (first, last, messages) = (number(0)?, number(1)?, number(2)?);
-    let within = match (first, last) {
-        (Some(first), Some(last)) => first.max(*within.start())..=last.min(*within.end()),
-        _ => Seqs::new(1, 0),
-    };
+    let messages: Option<i64> = rows.first().map_or(Ok(None), |row| row.try_get(2))?;
     Ok(Narrowed {
-        within,
+        within: part(&within, first_and_last(&rows)?),
         is_whole: messages.is_none_or(|messages| messages < TIMES_MAX),
+    })
+}
+
+/// Whether the filter names a time, and no ids, which find their few messages by themselves.
+fn is_narrowed_by_time(filter: &Filter) -> bool {
+    (filter.since.is_some() || filter.until.is_some()) && !filter.names_ids()
+}
+
+/// The part of `within` between two numbers, if there are any.
+fn part(within: &Seqs, found: Option<(i64, i64)>) -> Seqs {
+    found.map_or(Seqs::new(1, 0), |(first, last)| {
+        first.max(*within.start())..=last.min(*within.end())
     })
 }
 

@@ -11,7 +11,7 @@ use crate::maintenance::Pruned;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{natural, signed};
+use crate::postgres::rows::{first_and_last, natural, signed};
 use crate::postgres::shared::Shared;
 use crate::postgres::traffic;
 use crate::postgres::upkeep::payload_partitions;
@@ -131,14 +131,7 @@ impl Pruner {
         let rows = pool
             .once(Purpose::Looking, SPAN, params![after => INT8])
             .await?;
-        let (mut first, mut newest) = (None, None);
-        if let Some(row) = rows.first() {
-            (first, newest) = (
-                row.try_get::<_, Option<i64>>(0)?,
-                row.try_get::<_, Option<i64>>(1)?,
-            );
-        }
-        let (Some(first), Some(newest)) = (first, newest) else {
+        let Some((first, newest)) = first_and_last(&rows)? else {
             return Ok((0, None));
         };
         let last = last_read(first, newest);
