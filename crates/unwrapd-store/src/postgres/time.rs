@@ -22,11 +22,7 @@ const REMEMBERED: &str = "
 pub(crate) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
     let trusted_ms = trusted.as_millisecond();
     let given = params![trusted_ms => INT8];
-    shared
-        .pool
-        .once(Purpose::Looking, REMEMBER, given)
-        .await
-        .map(drop)
+    shared.pool.execute(Purpose::Looking, REMEMBER, given).await
 }
 
 /// Reads it. `None`: the store is new.

@@ -65,7 +65,7 @@ pub(crate) async fn add(pool: &Arc<Pool>, counts: &[TrafficCount]) -> Result<(),
         .collect();
     let given = params![minutes => INT8_ARRAY, kinds => TEXT_ARRAY, names => TEXT_ARRAY, numbers => INT8_ARRAY];
     // Its time-out is short: it must not hold up a stop.
-    pool.once(Purpose::Claiming, ADD, given).await.map(drop)
+    pool.execute(Purpose::Claiming, ADD, given).await
 }
 
 /// The first `max` sums of the steps.

@@ -218,6 +218,16 @@ impl Pool {
         }
     }
 
+    /// Does the same, for work whose rows do not matter.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        wanted: Purpose,
+        work: impl Into<Work<'_>>,
+        params: Params<'_>,
+    ) -> Result<(), Failure> {
+        self.once(wanted, work, params).await.map(drop)
+    }
+
     /// Begins a transaction of several round trips, for long work.
     pub(crate) async fn transaction(self: &Arc<Self>) -> Result<Transaction, Failure> {
         self.take(Purpose::Looking).await?.transaction().await

@@ -58,21 +58,13 @@ pub(crate) async fn open(
     };
     let (id, back_off_ms) = (shared.membership.id(), signed(back_off.as_millis()));
     let given = params![destination => TEXT, back_off_ms => INT8, id => INT8];
-    shared
-        .pool
-        .once(Purpose::Claiming, sql, given)
-        .await
-        .map(drop)
+    shared.pool.execute(Purpose::Claiming, sql, given).await
 }
 
 pub(crate) async fn close(shared: &Shared, destination: &str) -> Result<(), Failure> {
     let sql = "DELETE FROM circuit WHERE destination = $1";
     let given = params![destination => TEXT];
-    shared
-        .pool
-        .once(Purpose::Claiming, sql, given)
-        .await
-        .map(drop)
+    shared.pool.execute(Purpose::Claiming, sql, given).await
 }
 
 pub(crate) async fn attempt(
@@ -87,9 +79,6 @@ pub(crate) async fn attempt(
     );
     let (id, time_ms) = (shared.membership.id(), signed(time.as_millis()));
     let given = params![destination => TEXT, id => INT8, time_ms => INT8];
-    shared
-        .pool
-        .once(Purpose::Claiming, sql.as_str(), given)
-        .await
-        .map(drop)
+    let pool = &shared.pool;
+    pool.execute(Purpose::Claiming, sql.as_str(), given).await
 }

@@ -217,15 +217,17 @@ async fn reap(shared: &Shared) -> Result<(), Failure> {
 pub(crate) async fn take_over(shared: &Shared, place: &str) -> Result<(), Failure> {
     let id = shared.membership.id();
     let given = params![place => TEXT, id => INT8];
-    let freed = shared.pool.once(Purpose::Claiming, TAKE_OVER, given).await;
+    let pool = &shared.pool;
+    let freed = pool.execute(Purpose::Claiming, TAKE_OVER, given).await;
     shared.claim_floors.forget_all();
-    freed.map(drop)
+    freed
 }
 
 /// Releases all deliveries, because this gateway makes no more attempts.
 pub(crate) async fn deregister(shared: &Shared, holder: i64) -> Result<(), Failure> {
     let given = params![holder => INT8];
-    let left = shared.pool.once(Purpose::Claiming, DEREGISTER, given).await;
+    let pool = &shared.pool;
+    let left = pool.execute(Purpose::Claiming, DEREGISTER, given).await;
     shared.claim_floors.forget_all();
-    left.map(drop)
+    left
 }

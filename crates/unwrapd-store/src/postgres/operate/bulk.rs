@@ -79,8 +79,7 @@ impl BulkStatements for PostgresStore {
             token => TEXT, request => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8, action => TEXT,
             now => INT8, planned => INT8, gateway => INT8, runs_max => INT8,
         ];
-        self.pool().once(Purpose::Looking, INSERT, given).await?;
-        Ok(())
+        Ok(self.pool().execute(Purpose::Looking, INSERT, given).await?)
     }
 
     async fn adopt(&self, id: i64, planned: Option<u64>, now: Timestamp) -> Result<(), StoreError> {
@@ -90,8 +89,7 @@ impl BulkStatements for PostgresStore {
         let given = params![
             id => INT8, now => INT8, planned => INT8, gateway => INT8, runs_max => INT8,
         ];
-        self.pool().once(Purpose::Looking, ADOPT, given).await?;
-        Ok(())
+        Ok(self.pool().execute(Purpose::Looking, ADOPT, given).await?)
     }
 
     async fn end(&self, token: &Token, end: &BulkEnd, now: Timestamp) -> Result<(), StoreError> {
@@ -99,8 +97,7 @@ impl BulkStatements for PostgresStore {
         let reason = reason.map(storable);
         let (token, now, reason) = (token.as_str(), now.as_millisecond(), reason.as_deref());
         let given = params![token => TEXT, now => INT8, ending => TEXT, reason => TEXT];
-        self.pool().once(Purpose::Looking, END, given).await?;
-        Ok(())
+        Ok(self.pool().execute(Purpose::Looking, END, given).await?)
     }
 
     async fn take(&self) -> Result<Vec<(Token, BulkAction)>, StoreError> {

@@ -84,13 +84,13 @@ pub(crate) async fn pause(
     let sql = "INSERT INTO paused (destination, paused_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let now = now.as_millisecond();
     let given = params![destination => TEXT, now => INT8];
-    pool.once(Purpose::Claiming, sql, given).await.map(drop)
+    pool.execute(Purpose::Claiming, sql, given).await
 }
 
 pub(crate) async fn resume(pool: &Arc<Pool>, destination: &str) -> Result<(), Failure> {
     let sql = "DELETE FROM paused WHERE destination = $1";
     let given = params![destination => TEXT];
-    pool.once(Purpose::Claiming, sql, given).await.map(drop)
+    pool.execute(Purpose::Claiming, sql, given).await
 }
 
 pub(crate) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>, Failure> {
@@ -104,11 +104,7 @@ pub(crate) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>,
 /// Writes durably, to where messages are written, and leaves none.
 pub(crate) async fn ready(pool: &Arc<Pool>, now: Timestamp) -> Result<(), Failure> {
     let now = now.as_millisecond();
-    pool.once(
-        Purpose::Claiming,
-        "SELECT check_writable($1)",
-        params![now => INT8],
-    )
-    .await
-    .map(drop)
+    let sql = "SELECT check_writable($1)";
+    let given = params![now => INT8];
+    pool.execute(Purpose::Claiming, sql, given).await
 }

@@ -208,9 +208,10 @@ pub(crate) async fn release(shared: &Shared, leases: Vec<Lease>) -> Result<(), F
     let given = params![
         holder => INT8, ids => INT8_ARRAY, numbers => INT8_ARRAY, ends_ms => INT8_ARRAY,
     ];
-    let released = shared.pool.once(Purpose::Claiming, RELEASE, given).await;
+    let pool = &shared.pool;
+    let released = pool.execute(Purpose::Claiming, RELEASE, given).await;
     shared.claim_floors.forget_all();
-    released.map(drop)
+    released
 }
 
 /// A delivery of a claim whose leases end at `ends_ms`.
