@@ -39,6 +39,7 @@ mod search_keys;
 mod settings;
 pub mod sqlite;
 mod store;
+mod text_in_json;
 mod traffic;
 mod views;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::filter::{Filter, Status};
+use super::text_in_json::text_in_json;
 use unwrapd_core::delivery::Lane;
 
 /// Longest token of a replay: room for any id, and little to remember.
@@ -61,19 +62,7 @@ impl FromStr for Token {
     }
 }
 
-impl TryFrom<String> for Token {
-    type Error = TokenError;
-
-    fn try_from(text: String) -> Result<Self, TokenError> {
-        text.parse()
-    }
-}
-
-impl From<Token> for String {
-    fn from(token: Token) -> Self {
-        token.0
-    }
-}
+text_in_json!(Token, |token| token.0);
 
 /// The text is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text_in_json::text_in_json;
+
 /// Fewest characters: almost every id contains a shorter text.
 const CHARS_MIN: usize = 4;
 /// Longest text in bytes. Ids of OpenAI have fewer than a hundred.
@@ -40,19 +42,7 @@ impl FromStr for IdPart {
     }
 }
 
-impl TryFrom<String> for IdPart {
-    type Error = IdPartError;
-
-    fn try_from(text: String) -> Result<Self, IdPartError> {
-        text.parse()
-    }
-}
-
-impl From<IdPart> for String {
-    fn from(part: IdPart) -> Self {
-        part.0
-    }
-}
+text_in_json!(IdPart, |part| part.0);
 
 /// The text is no part of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::text_in_json::text_in_json;
+
 /// A point in time, or how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -66,19 +68,7 @@ impl fmt::Display for When {
     }
 }
 
-impl TryFrom<String> for When {
-    type Error = WhenError;
-
-    fn try_from(text: String) -> Result<Self, WhenError> {
-        text.parse()
-    }
-}
-
-impl From<When> for String {
-    fn from(when: When) -> Self {
-        when.to_string()
-    }
-}
+text_in_json!(When, |when| when.to_string());
 
 /// The text is no point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
