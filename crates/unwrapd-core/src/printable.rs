@@ -62,7 +62,31 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {noun}")
 }
 
+/// JSON with each hidden character as `\uXXXX`: the same value for every parser. `json` must be
+/// valid JSON.
+#[must_use]
+pub fn json(json: &str) -> Cow<'_, str> {
+    // Outside of strings, JSON has no hidden characters but line ends and tabs.
+    let keep = |letter| matches!(letter, '\n' | '\r' | '\t');
+    escape_with(json, keep, |escaped, letter| {
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    })
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    escape_with(text, keep, |escaped, letter| {
+        escaped.extend(letter.escape_unicode());
+    })
+}
+
+fn escape_with(
+    text: &str,
+    keep: impl Fn(char) -> bool,
+    write_escaped: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
     let is_safe = |letter: char| !is_hidden(letter) || keep(letter);
     if text.chars().all(is_safe) {
         return Cow::Borrowed(text);
@@ -72,30 +96,7 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         if is_safe(letter) {
             escaped.push(letter);
         } else {
-            escaped.extend(letter.escape_unicode());
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-/// JSON with each hidden character as `\uXXXX`: the same value for every parser. `json` must be
-/// valid JSON.
-#[must_use]
-pub fn json(json: &str) -> Cow<'_, str> {
-    // Outside of strings, JSON has no hidden characters but line ends and tabs.
-    let is_safe = |letter: char| !is_hidden(letter) || matches!(letter, '\n' | '\r' | '\t');
-    if json.chars().all(is_safe) {
-        return Cow::Borrowed(json);
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for letter in json.chars() {
-        if is_safe(letter) {
-            escaped.push(letter);
-        } else {
-            for unit in letter.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
+            write_escaped(&mut escaped, letter);
         }
     }
     Cow::Owned(escaped)
