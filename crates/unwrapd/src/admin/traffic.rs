@@ -154,27 +154,31 @@ fn report(range: TrafficRange, sums: Vec<TrafficCount>) -> TrafficReport {
         since: range.since,
         until: range.until,
         step_seconds: range.step.as_secs(),
-        endpoints: endpoints
-            .into_iter()
-            .map(|(name, steps)| EndpointTraffic {
-                name,
-                steps: steps
-                    .into_iter()
-                    .map(|(at, step)| EndpointStep { at, ..step })
-                    .collect(),
-            })
-            .collect(),
-        destinations: destinations
-            .into_iter()
-            .map(|(name, steps)| DestinationTraffic {
-                name,
-                steps: steps
-                    .into_iter()
-                    .map(|(at, step)| DestinationStep { at, ..step })
-                    .collect(),
-            })
-            .collect(),
+        endpoints: listed(
+            endpoints,
+            |at, step| EndpointStep { at, ..step },
+            |name, steps| EndpointTraffic { name, steps },
+        ),
+        destinations: listed(
+            destinations,
+            |at, step| DestinationStep { at, ..step },
+            |name, steps| DestinationTraffic { name, steps },
+        ),
     }
+}
+
+fn listed<S, T>(
+    all: ByName<S>,
+    begun_at: impl Fn(Timestamp, S) -> S,
+    named: impl Fn(String, Vec<S>) -> T,
+) -> Vec<T> {
+    let steps_of = |steps: BTreeMap<_, _>| {
+        let steps = steps.into_iter();
+        steps.map(|(at, step)| begun_at(at, step)).collect()
+    };
+    let all = all.into_iter();
+    all.map(|(name, steps)| named(name, steps_of(steps)))
+        .collect()
 }
 
 #[cfg(test)]
