@@ -70,7 +70,7 @@ pub use queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled, T
 pub use reports::{StoreReport, StoreReporter};
 pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
-pub use traffic::{AttemptHistory, TrafficCount, TrafficKind, TrafficRange};
+pub use traffic::{AttemptHistory, TrafficCount, TrafficKind, TrafficRange, TrafficStore};
 pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView,
     PAGE_MAX, Page,

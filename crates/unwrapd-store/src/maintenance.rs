@@ -1,12 +1,11 @@
-//! The store as the gateway maintains it: prunes it, counts traffic and summarizes it.
+//! The store as the gateway maintains it: prunes and summarizes it.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::StoreError;
-use super::traffic::TrafficCount;
 
-/// The store as the gateway maintains it: prunes it, counts traffic and summarizes it.
+/// The store as the gateway maintains it: prunes and summarizes it.
 #[async_trait]
 pub trait Maintenance: Send + Sync {
     /// Takes one step of pruning: deletes content older than the configured times or above the
@@ -16,9 +15,6 @@ pub trait Maintenance: Send + Sync {
     /// A step is short, so that receiving does not wait for it. Call it again while
     /// [`Pruned::is_more`](super::Pruned::is_more) is set, and regularly.
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError>;
-
-    /// Adds to the counts of these minutes, kinds and names.
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError>;
 
     /// Returns the summary for the log line at the start, quickly for a store of any size. `None`
     /// if the store has no summary.

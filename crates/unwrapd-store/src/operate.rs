@@ -24,7 +24,6 @@ use super::failures::Failures;
 use super::filter::Filter;
 use super::operations::Operations;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use statements::Statements;
 use unwrapd_core::clock::Moment;
@@ -71,20 +70,5 @@ impl<S: Statements> Operations for S {
 
     async fn failures(&self, destination: &str) -> Result<Failures, StoreError> {
         Ok(Failures::of(self.failed_deliveries(destination).await?))
-    }
-
-    async fn attempt_histories(
-        &self,
-        destinations: &[String],
-    ) -> Result<Vec<AttemptHistory>, StoreError> {
-        Statements::attempt_histories(self, destinations).await
-    }
-
-    async fn traffic(
-        &self,
-        range: TrafficRange,
-        max: usize,
-    ) -> Result<Vec<TrafficCount>, StoreError> {
-        Statements::traffic(self, range, max).await
     }
 }

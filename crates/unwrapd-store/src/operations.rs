@@ -7,7 +7,6 @@ use super::error::StoreError;
 use super::failures::Failures;
 use super::filter::Filter;
 use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
-use super::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
@@ -63,19 +62,4 @@ pub trait Operations: Send + Sync {
     /// its dead letters, and the waiting ones that have failed at least once. Only the newest
     /// [`FAILED_MAX`](super::FAILED_MAX) count.
     async fn failures(&self, destination: &str) -> Result<Failures, StoreError>;
-
-    /// Returns what the counts show about these destinations, in this order. It reads a few entries
-    /// of an index for each.
-    async fn attempt_histories(
-        &self,
-        destinations: &[String],
-    ) -> Result<Vec<AttemptHistory>, StoreError>;
-
-    /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
-    /// first `max` of them.
-    async fn traffic(
-        &self,
-        range: TrafficRange,
-        max: usize,
-    ) -> Result<Vec<TrafficCount>, StoreError>;
 }

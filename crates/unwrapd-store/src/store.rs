@@ -9,6 +9,7 @@ use super::maintenance::Maintenance;
 use super::operations::Operations;
 use super::quarantine::QuarantineStore;
 use super::queue::DeliveryQueue;
+use super::traffic::TrafficStore;
 
 /// A store of messages and their deliveries. Every implementation must pass the suite in
 /// `tests/it/store_conformance.rs`.
@@ -24,6 +25,7 @@ pub trait Store:
     + DestinationControl
     + Lifecycle
     + Maintenance
+    + TrafficStore
 {
     /// The gateways on the store. `None` if the store is not shared.
     fn fleet(&self) -> Option<&dyn Fleet>;

@@ -2,7 +2,32 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+
+use super::error::StoreError;
+
+/// The store as the gateway counts its traffic.
+#[async_trait]
+pub trait TrafficStore: Send + Sync {
+    /// Adds to the counts of these minutes, kinds and names.
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError>;
+
+    /// Returns the sums of the counts of each step, ordered by its beginning, kind and name: the
+    /// first `max` of them.
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError>;
+
+    /// Returns what the counts show about these destinations, in this order. It reads a few entries
+    /// of an index for each.
+    async fn attempt_histories(
+        &self,
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError>;
+}
 
 /// A kind of event that is counted: webhooks by endpoint, attempts by destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use unwrapd::store::{
 use unwrapd::store::{BulkAction, BulkBegun, BulkEnd, BulkRun, BulkRuns, BulkStart};
 use unwrapd::store::{
     DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
-    QuarantineStore, Summary,
+    QuarantineStore, Summary, TrafficStore,
 };
 
 pub struct StuckStore;
@@ -132,14 +132,6 @@ impl Operations for StuckStore {
     async fn failures(&self, _: &str) -> Result<Failures, StoreError> {
         pending().await
     }
-
-    async fn attempt_histories(&self, _: &[String]) -> Result<Vec<AttemptHistory>, StoreError> {
-        pending().await
-    }
-
-    async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
-        pending().await
-    }
 }
 
 #[async_trait]
@@ -227,15 +219,26 @@ impl Maintenance for StuckStore {
         pending().await
     }
 
-    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
-        pending().await
-    }
-
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
         pending().await
     }
 
     async fn usage(&self) -> Result<StoreUsage, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl TrafficStore for StuckStore {
+    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn traffic(&self, _: TrafficRange, _: usize) -> Result<Vec<TrafficCount>, StoreError> {
+        pending().await
+    }
+
+    async fn attempt_histories(&self, _: &[String]) -> Result<Vec<AttemptHistory>, StoreError> {
         pending().await
     }
 }

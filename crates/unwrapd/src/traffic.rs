@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::store::{Maintenance, StoreError, TrafficCount, TrafficKind};
+use crate::store::{StoreError, TrafficCount, TrafficKind, TrafficStore};
 use tokio_util::sync::CancellationToken;
 
 /// Interval between writes of the counts.
@@ -71,7 +71,7 @@ impl Traffic {
 
     /// Writes the counts since the last call. After an error they stay in memory. They are written
     /// twice if the store made the change and its answer was lost.
-    pub async fn write(&self, store: &dyn Maintenance) -> Result<(), StoreError> {
+    pub async fn write(&self, store: &dyn TrafficStore) -> Result<(), StoreError> {
         let counts = self.take();
         if counts.is_empty() {
             return Ok(());
@@ -92,7 +92,7 @@ impl Traffic {
     }
 
     /// Writes the counts every second, until shutdown.
-    pub async fn run(self, store: Arc<dyn Maintenance>, shutdown: CancellationToken) {
+    pub async fn run(self, store: Arc<dyn TrafficStore>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -11,7 +11,6 @@ use crate::error::StoreError;
 use crate::failures::FailedDeliveries;
 use crate::filter::{Filter, Selection};
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -68,19 +67,6 @@ pub(crate) trait Statements: Send + Sync {
     /// The newest failed deliveries of a destination, each with its latest attempt: its dead letters,
     /// and the waiting ones that have failed since they were replayed last.
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError>;
-
-    /// What the counts show about these destinations, in this order.
-    async fn attempt_histories(
-        &self,
-        destinations: &[String],
-    ) -> Result<Vec<AttemptHistory>, StoreError>;
-
-    /// The first `max` sums of the traffic: a row for each step, kind and name.
-    async fn traffic(
-        &self,
-        range: TrafficRange,
-        max: usize,
-    ) -> Result<Vec<TrafficCount>, StoreError>;
 }
 
 /// Numbers of messages.

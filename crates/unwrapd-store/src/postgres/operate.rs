@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{PostgresStore, traffic};
+use super::PostgresStore;
 use crate::error::StoreError;
 use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
@@ -24,7 +24,6 @@ use crate::operate::statements::{
     DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
@@ -84,20 +83,5 @@ impl Statements for PostgresStore {
 
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
         Ok(failures::failed(self.pool(), destination).await?)
-    }
-
-    async fn attempt_histories(
-        &self,
-        destinations: &[String],
-    ) -> Result<Vec<AttemptHistory>, StoreError> {
-        Ok(traffic::attempt_histories(self.pool(), destinations).await?)
-    }
-
-    async fn traffic(
-        &self,
-        range: TrafficRange,
-        max: usize,
-    ) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(traffic::sums(self.pool(), range, max).await?)
     }
 }

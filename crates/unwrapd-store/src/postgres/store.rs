@@ -23,7 +23,7 @@ use crate::postgres::{migration, time, traffic};
 use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
 use crate::queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled};
 use crate::store::Store;
-use crate::traffic::TrafficCount;
+use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange, TrafficStore};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::message::Message;
@@ -234,10 +234,6 @@ impl Maintenance for PostgresStore {
         Ok(pruner.step(&self.shared, now).await?)
     }
 
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        Ok(traffic::add(self.pool(), &counts).await?)
-    }
-
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
         Ok(Some(Summary {
             schema: migration::VERSION,
@@ -248,6 +244,28 @@ impl Maintenance for PostgresStore {
 
     async fn usage(&self) -> Result<StoreUsage, StoreError> {
         Ok(pause::usage(self.pool()).await?)
+    }
+}
+
+#[async_trait]
+impl TrafficStore for PostgresStore {
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(traffic::add(self.pool(), &counts).await?)
+    }
+
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::sums(self.pool(), range, max).await?)
+    }
+
+    async fn attempt_histories(
+        &self,
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError> {
+        Ok(traffic::attempt_histories(self.pool(), destinations).await?)
     }
 }
 

@@ -16,8 +16,8 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::SqliteStore;
 use super::writer::job::Urgency;
-use super::{SqliteStore, traffic};
 use crate::error::StoreError;
 use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
@@ -26,7 +26,6 @@ use crate::operate::statements::{
     DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
-use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange};
 use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
@@ -132,24 +131,6 @@ impl Statements for SqliteStore {
     async fn failed_deliveries(&self, destination: &str) -> Result<FailedDeliveries, StoreError> {
         let destination = destination.to_owned();
         self.read(move |connection| failures::failed(connection, &destination))
-            .await
-    }
-
-    async fn attempt_histories(
-        &self,
-        destinations: &[String],
-    ) -> Result<Vec<AttemptHistory>, StoreError> {
-        let destinations = destinations.to_vec();
-        self.read(move |connection| traffic::attempt_histories(connection, destinations))
-            .await
-    }
-
-    async fn traffic(
-        &self,
-        range: TrafficRange,
-        max: usize,
-    ) -> Result<Vec<TrafficCount>, StoreError> {
-        self.read(move |connection| traffic::sums(connection, range, max))
             .await
     }
 }

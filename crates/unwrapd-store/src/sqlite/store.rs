@@ -22,7 +22,7 @@ use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::Urgency;
 use crate::sqlite::{statements, time, traffic};
 use crate::store::Store;
-use crate::traffic::TrafficCount;
+use crate::traffic::{AttemptHistory, TrafficCount, TrafficRange, TrafficStore};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::message::Message;
@@ -246,6 +246,17 @@ impl Maintenance for SqliteStore {
         })
     }
 
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        self.read(statements::summary).await.map(Some)
+    }
+
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
+        self.read(statements::usage).await
+    }
+}
+
+#[async_trait]
+impl TrafficStore for SqliteStore {
     async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
         self.writer
             .ask(Urgency::Deferred, move |work| {
@@ -254,12 +265,22 @@ impl Maintenance for SqliteStore {
             .await
     }
 
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        self.read(statements::summary).await.map(Some)
+    async fn traffic(
+        &self,
+        range: TrafficRange,
+        max: usize,
+    ) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::sums(connection, range, max))
+            .await
     }
 
-    async fn usage(&self) -> Result<StoreUsage, StoreError> {
-        self.read(statements::usage).await
+    async fn attempt_histories(
+        &self,
+        destinations: &[String],
+    ) -> Result<Vec<AttemptHistory>, StoreError> {
+        let destinations = destinations.to_vec();
+        self.read(move |connection| traffic::attempt_histories(connection, destinations))
+            .await
     }
 }
 

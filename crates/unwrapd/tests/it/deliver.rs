@@ -15,7 +15,7 @@ use unwrapd::pipeline_events::{PipelineEvent, Subscription};
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Inbox as _, Lifecycle as _, Operations as _, TrafficKind, TrafficRange};
+use unwrapd::store::{Inbox as _, Lifecycle as _, TrafficKind, TrafficRange, TrafficStore as _};
 
 use crate::store_conformance::message;
 use crate::support::application::{Answer, Application};
