@@ -1,17 +1,16 @@
 //! `/api/v1/events/stream`: pipeline events as they happen, as [server-sent
 //! events](https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
+use futures_util::stream::poll_fn;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -56,15 +55,19 @@ pub(super) fn routes() -> Vec<Route> {
 
 async fn stream(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let subscriber = admin.live.subscribe(start(&headers));
-    let (blocks, received) = mpsc::channel(BLOCKS_MAX);
+    let (blocks, mut received) = mpsc::channel(BLOCKS_MAX);
     tokio::spawn(send(subscriber, blocks));
+    let received = poll_fn(move |context| {
+        let block = received.poll_recv(context);
+        block.map(|block| block.map(Ok::<_, Infallible>))
+    });
     let headers = [
         (CONTENT_TYPE, EVENT_STREAM),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_ACCEL_BUFFERING, "no"),
     ];
-    (headers, Body::new(StreamBody(received))).into_response()
+    (headers, Body::from_stream(received)).into_response()
 }
 
 /// The position from which the client resumes.
@@ -122,21 +125,5 @@ fn text(live: &Live) -> String {
             let missed = serde_json::json!({ "events": events });
             format!("id: {at}\nevent: missed\ndata: {missed}\n\n")
         }
-    }
-}
-
-/// The body of the stream.
-struct StreamBody(mpsc::Receiver<Bytes>);
-
-impl HttpBody for StreamBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let block = self.0.poll_recv(context);
-        block.map(|block| block.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, interval, timeout};
 
-use super::activity::{Activity, Exchange};
+use super::activity::Activity;
 use tokio_util::sync::CancellationToken;
 
 /// Maximum size of the head of a request in bytes, in both protocols. Heads from OpenAI have less
@@ -100,7 +100,9 @@ impl Http {
             async move {
                 let answer = answer.await?;
                 exchange.answer(answer.status().is_success(), is_stream(answer.headers()));
-                Ok::<_, Infallible>(answer.map(|body| Answer { body, exchange }))
+                // The exchange ends with the body that holds it.
+                let held = move |_: &Frame<Bytes>| _ = &exchange;
+                Ok::<_, Infallible>(answer.map(|body| body.inspect_frame(held)))
             }
         });
         let mut connection = pin!(self.0.serve_connection(TokioIo::new(stream), service));
@@ -223,33 +225,6 @@ impl<T: FnOnce() + Unpin> HttpBody for Arriving<T> {
             Poll::Pending => {}
         }
         frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response, with the exchange that ends with it.
-struct Answer {
-    body: Body,
-    #[expect(dead_code, reason = "dropped at the end of the answer")]
-    exchange: Exchange,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
