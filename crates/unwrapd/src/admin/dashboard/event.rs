@@ -1,6 +1,6 @@
 //! `/events/{id}`: the journey of a message, its body, its ids, and other events of its resource.
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRef as _, Path};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
     X_CONTENT_TYPE_OPTIONS,
@@ -32,15 +32,11 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn show(
-    viewer: Viewer,
-    State(stored): State<Stored>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
+async fn show(viewer: Viewer, Path(id): Path<String>, fields: Fields) -> Result<Response, Refusal> {
+    let stored = Stored::from_ref(&*viewer);
     let shows_payload = viewer.rights.may_see_payloads;
     let found = messages::details(&stored, &id, shows_payload, viewer.rights).await?;
-    let is_exact = Fields::of_query(query.as_deref()).get("body") == Some("exact");
+    let is_exact = fields.get("body") == Some("exact");
     let now = viewer.clock.now();
     let first = found.messages.first().map(|first| &first.message);
     let title = event_type(first.and_then(|first| first.event_type.as_deref()));
@@ -209,13 +205,9 @@ fn siblings(base: &str, now: Timestamp, detail: &MessageDetail) -> Markup {
 }
 
 /// The exact bytes of the body, as a file.
-async fn body(
-    viewer: Viewer,
-    State(stored): State<Stored>,
-    Path(id): Path<String>,
-) -> Result<Response, Refusal> {
+async fn body(viewer: Viewer, Path(id): Path<String>) -> Result<Response, Refusal> {
     content::is_wanted(Some("payload=true"), viewer.rights)?;
-    let found = stored.store.get_message(&id, true).await?;
+    let found = viewer.store.get_message(&id, true).await?;
     let payload = found.into_iter().find_map(|message| message.payload);
     let Some(payload) = payload else {
         return Err(Refusal::new(

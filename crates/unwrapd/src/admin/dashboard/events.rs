@@ -1,6 +1,6 @@
 //! `/events`: a list of messages, with the filter field and its views.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::FromRef as _;
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -33,12 +33,8 @@ pub(super) fn routes() -> Vec<Route> {
     vec![Route::page("/events", Bounds::PAGE, show)]
 }
 
-async fn show(
-    viewer: Viewer,
-    State(stored): State<Stored>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let fields = Fields::of_query(query.as_deref());
+async fn show(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
+    let stored = Stored::from_ref(&*viewer);
     let text = fields.get("q").unwrap_or_default().to_owned();
     let content = match parse(&text) {
         Ok(filter) => {

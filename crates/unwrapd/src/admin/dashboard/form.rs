@@ -1,20 +1,30 @@
 //! Forms: the fields of a request, and the answer that leads to another page.
 
+use std::convert::Infallible;
+
 use axum::body::to_bytes;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::admin::Admin;
 use crate::admin::json::Refusal;
 
-/// The fields of a form, in their order.
+/// The fields of a form, in their order. As an argument of a handler, those of the query.
 pub(super) struct Fields(Vec<(String, String)>);
 
+impl<S: Sync> FromRequestParts<S> for Fields {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of_query(parts.uri.query()))
+    }
+}
+
 impl Fields {
-    /// The fields of a query.
-    pub(super) fn of_query(query: Option<&str>) -> Self {
+    fn of_query(query: Option<&str>) -> Self {
         let fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         Self(fields.into_owned().collect())
     }

@@ -1,6 +1,6 @@
 //! `/refused`: the requests that could not be verified, each with its cause.
 
-use axum::extract::{Path, RawQuery, Request};
+use axum::extract::{Path, Request};
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -39,9 +39,8 @@ pub(super) async fn count(admin: &Admin) -> Result<u64, Refusal> {
     Ok(admin.store.count_quarantined(COUNTED_MAX).await?)
 }
 
-async fn list(viewer: Viewer, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let after = Fields::of_query(query.as_deref()).number("after")?;
-    page(&viewer, after, None).await
+async fn list(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
+    page(&viewer, fields.number("after")?, None).await
 }
 
 async fn page(

@@ -1,7 +1,7 @@
 //! `/events/replay`: the plan of a replay, and the button that runs it. `/events/drop` is the same
 //! for dropping dead letters. The gateway carries out the run, also when the page is closed.
 
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{FromRef as _, Request};
 use axum::response::Response;
 use maud::{Markup, html};
 
@@ -29,16 +29,11 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn show_replay(
-    viewer: Viewer,
-    State(stored): State<Stored>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let fields = Fields::of_query(query.as_deref());
+async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
     let text = fields.get("q").unwrap_or_default();
     let to = fields.get("to");
     let filter = parse(text)?;
-    let plan = plan(&stored, &filter, to).await?;
+    let plan = plan(&viewer, &filter, to).await?;
     let base = &*viewer.base_path;
     let now = viewer.clock.now();
     let counts = plan.plan.counts;
@@ -93,14 +88,14 @@ async fn show_replay(
     Ok(answer(&viewer, "Replay", content).await)
 }
 
-async fn plan(stored: &Stored, filter: &Filter, to: Option<&str>) -> Result<ReplayPlan, Refusal> {
+async fn plan(admin: &Admin, filter: &Filter, to: Option<&str>) -> Result<ReplayPlan, Refusal> {
     let request = ReplayRequest {
         filter: filter.clone(),
         to: to.map(str::to_owned),
         dry_run: true,
         ..ReplayRequest::default()
     };
-    replay::plan(stored, request).await
+    replay::plan(&Stored::from_ref(admin), request).await
 }
 
 /// Notes for an operator before a replay, one sentence each.
@@ -134,15 +129,10 @@ fn notes(plan: &ReplayPlan) -> Vec<String> {
     notes
 }
 
-async fn show_drop(
-    viewer: Viewer,
-    State(stored): State<Stored>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let fields = Fields::of_query(query.as_deref());
+async fn show_drop(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
     let text = fields.get("q").unwrap_or_default();
     let filter = dead(parse(text)?)?;
-    let plan = plan(&stored, &filter, None).await?;
+    let plan = plan(&viewer, &filter, None).await?;
     let dead = plan.plan.counts.deliveries + plan.plan.counts.gone;
     let base = &*viewer.base_path;
     let content = html! {
