@@ -11,7 +11,9 @@ use super::Admin;
 use super::bulk::{self, BulkRequest, accepted};
 use super::json::{Refusal, answer, read};
 use super::messages::{Stored, check, only_dead};
-use crate::api::{DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest};
+use crate::api::{
+    BulkView, DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest,
+};
 use crate::bulk::{STEP, log_done};
 use crate::clock::Clock;
 use crate::printable::counted;
@@ -55,14 +57,19 @@ async fn plan_or_run(admin: &Admin, asked: ReplayRequest) -> Result<Response, Re
         planned: asked.planned,
     };
     let run = bulk::start(admin, begun).await?;
+    let progress = progress(run);
+    Ok(accepted(answer(&progress), progress.done))
+}
+
+/// The progress of a run that gateways carry on.
+fn progress(run: BulkView) -> ReplayProgress {
     let done = run.state == BulkState::Done;
-    let progress = ReplayProgress {
+    ReplayProgress {
         token: run.token,
         done,
         repeated: done,
         counts: run.counts,
-    };
-    Ok(accepted(answer(&progress), done))
+    }
 }
 
 /// Counts what a replay would do.
