@@ -70,12 +70,25 @@ impl TestGateway {
 
     /// Starts on the store in `folder`, if there is one.
     pub async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
-        Self::start_as(openai(), folder, destinations, ServerSettings::default()).await
+        Self::start_proving(openai(), folder, destinations).await
     }
 
-    /// Starts with these settings of its ports.
-    pub async fn served(server: ServerSettings) -> Self {
-        Self::start_as(openai(), TempDir::new().unwrap(), vec![], server).await
+    /// Starts with settings of its ports that `change` has changed.
+    pub async fn served(change: impl FnOnce(&mut ServerSettings)) -> Self {
+        Self::configured(vec![], |config| change(&mut config.server)).await
+    }
+
+    /// Starts with settings of its ports in which no time-out ends a connection during a test,
+    /// except one that `change` has changed.
+    pub async fn patient(change: impl FnOnce(&mut ServerSettings)) -> Self {
+        const LONG: Duration = Duration::from_secs(300);
+        Self::served(|server| {
+            server.head_timeout = LONG;
+            server.body_timeout = LONG;
+            server.idle_timeout = LONG;
+            change(server);
+        })
+        .await
     }
 
     /// Starts with `webhooks` for verification at `production`.
@@ -84,14 +97,14 @@ impl TestGateway {
         folder: TempDir,
         destinations: Vec<DestinationSettings>,
     ) -> Self {
-        Self::start_as(webhooks, folder, destinations, ServerSettings::default()).await
+        let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
+        Self::start_with(webhooks, folder, store, destinations).await
     }
 
     /// Starts on a store that other gateways may share.
     pub async fn start_on(store: StoreUrl, destinations: Vec<DestinationSettings>) -> Self {
         let folder = TempDir::new().unwrap();
-        let server = ServerSettings::default();
-        Self::start_with(openai(), folder, store, destinations, server).await
+        Self::start_with(openai(), folder, store, destinations).await
     }
 
     /// Starts on the store in `folder`, with these limits.
@@ -104,24 +117,7 @@ impl TestGateway {
             url: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
             bounds,
         };
-        Self::start_with(
-            openai(),
-            folder,
-            store,
-            destinations,
-            ServerSettings::default(),
-        )
-        .await
-    }
-
-    async fn start_as(
-        webhooks: Webhooks,
-        folder: TempDir,
-        destinations: Vec<DestinationSettings>,
-        server: ServerSettings,
-    ) -> Self {
-        let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
-        Self::start_with(webhooks, folder, store, destinations, server).await
+        Self::start_with(openai(), folder, store, destinations).await
     }
 
     async fn start_with(
@@ -129,10 +125,8 @@ impl TestGateway {
         folder: TempDir,
         store: impl Into<StoreSettings>,
         destinations: Vec<DestinationSettings>,
-        server: ServerSettings,
     ) -> Self {
-        let config = config(webhooks, store, destinations, server);
-        Self::run(folder, config).await
+        Self::run(folder, config(webhooks, store, destinations)).await
     }
 
     /// Starts with a configuration that `change` has changed.
@@ -142,7 +136,7 @@ impl TestGateway {
     ) -> Self {
         let folder = TempDir::new().unwrap();
         let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
-        let mut config = config(openai(), store, destinations, ServerSettings::default());
+        let mut config = config(openai(), store, destinations);
         change(&mut config);
         Self::run(folder, config).await
     }
@@ -220,12 +214,11 @@ fn config(
     webhooks: Webhooks,
     store: impl Into<StoreSettings>,
     destinations: Vec<DestinationSettings>,
-    server: ServerSettings,
 ) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin: Some("127.0.0.1:0".parse().unwrap()),
-        server,
+        server: ServerSettings::default(),
         log: LogSettings::default(),
         admin_tokens: None,
         admin_base_path: Arc::default(),
@@ -336,17 +329,6 @@ pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
     // These are neither the usual addresses nor the first or last of a network.
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
-}
-
-/// Settings of the ports in which no time-out ends a connection during a test.
-pub fn patient() -> ServerSettings {
-    const LONG: Duration = Duration::from_secs(300);
-    ServerSettings {
-        head_timeout: LONG,
-        body_timeout: LONG,
-        idle_timeout: LONG,
-        ..ServerSettings::default()
-    }
 }
 
 /// The address of the server of this URL.

@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use unwrapd::admin::{Admin, Class, Route, routes};
 use unwrapd::bulk::BulkRunner;
 use unwrapd::clock::Clock;
-use unwrapd::config::ServerSettings;
 use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destinations::{Configured, Destination, Registry};
 use unwrapd::intake::{Intake, Rules};
@@ -410,11 +409,7 @@ async fn a_body_that_never_ends_does_not_hold_up_probes_and_log_ins() {
 
 #[tokio::test]
 async fn an_answer_that_is_never_read_ends_its_connection() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: Duration::from_secs(1),
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.idle_timeout = Duration::from_secs(1)).await;
     let stalled = http2(test.gateway.admin().unwrap(), 0).await;
     let held = headed(&stalled, &Method::GET, "/api/v1/gateways").await;
     let ended = async { held.into_body().data().await };
@@ -439,10 +434,9 @@ async fn every_public_route_has_its_bounds() {
     for public in unwrapd::receive::PATHS {
         let at = public.replace("{endpoint}", "production");
         let elsewhere = |text: String| text.replacen("/webhooks/production", &at, 1);
-        let test = TestGateway::served(ServerSettings {
-            requests_max: 1,
-            body_timeout: Duration::from_secs(2),
-            ..ServerSettings::default()
+        let test = TestGateway::served(|server| {
+            server.requests_max = 1;
+            server.body_timeout = Duration::from_secs(2);
         })
         .await;
         let address = test.gateway.public();

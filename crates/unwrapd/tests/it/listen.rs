@@ -7,13 +7,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
-use unwrapd::config::ServerSettings;
 
 use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{PATIENCE, TestGateway, Webhook, patient};
+use crate::support::{PATIENCE, TestGateway, Webhook};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -38,7 +37,7 @@ pub(crate) async fn post(client: &h2::client::SendRequest<bytes::Bytes>, webhook
 
 #[tokio::test]
 async fn http2_without_tls_is_understood_with_many_requests_at_once() {
-    let test = TestGateway::served(ServerSettings::default()).await;
+    let test = TestGateway::start(vec![]).await;
     let client = http2(test.gateway.public(), HTTP2_WINDOW).await;
     let posts = (0..500).map(|n| {
         let client = client.clone();
@@ -65,11 +64,7 @@ async fn http2_without_tls_is_understood_with_many_requests_at_once() {
 
 #[tokio::test]
 async fn requests_sent_in_one_packet_are_answered_in_their_order() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: SHORT,
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.idle_timeout = SHORT).await;
     let mut forged = webhook("wh_2");
     forged.payload += " ";
     let three = request(&webhook("wh_1")) + &request(&forged) + &request(&webhook("wh_3"));
@@ -79,7 +74,7 @@ async fn requests_sent_in_one_packet_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn a_client_that_closes_its_half_after_the_request_is_answered() {
-    let test = TestGateway::served(ServerSettings::default()).await;
+    let test = TestGateway::start(vec![]).await;
     let mut stream = send(test.gateway.public(), request(&webhook("wh_1"))).await;
     stream.shutdown().await.unwrap();
     assert_eq!(statuses(&until_closed(stream).await), [200]);
@@ -98,11 +93,7 @@ async fn a_client_that_closes_its_half_after_the_request_is_answered() {
 
 #[tokio::test]
 async fn a_head_that_does_not_arrive_ends_the_connection() {
-    let test = TestGateway::served(ServerSettings {
-        head_timeout: SHORT,
-        ..patient()
-    })
-    .await;
+    let test = TestGateway::patient(|server| server.head_timeout = SHORT).await;
     let address = test.gateway.public();
     for (begin, case) in [
         (&b""[..], "nothing"),
@@ -128,11 +119,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection() {
 
 #[tokio::test]
 async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: SHORT,
-        ..patient()
-    })
-    .await;
+    let test = TestGateway::patient(|server| server.idle_timeout = SHORT).await;
     let stream = send(test.gateway.public(), request(&webhook("wh_1"))).await;
     assert_eq!(statuses(&until_closed(stream).await), [200]);
 
@@ -149,11 +136,7 @@ async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive(
 
 #[tokio::test]
 async fn a_body_that_drips_is_cut_off_at_its_time() {
-    let test = TestGateway::served(ServerSettings {
-        body_timeout: SHORT,
-        ..patient()
-    })
-    .await;
+    let test = TestGateway::patient(|server| server.body_timeout = SHORT).await;
     let head = head(&webhook("wh_1"), "content-length: 1000\r\n");
     let (mut from, mut to) = send(test.gateway.public(), head).await.into_split();
     let dripping = tokio::spawn(async move {
@@ -176,11 +159,7 @@ async fn a_body_that_drips_is_cut_off_at_its_time() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answers_is_cut_off() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: SHORT,
-        ..patient()
-    })
-    .await;
+    let test = TestGateway::patient(|server| server.idle_timeout = SHORT).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(test.gateway.public()).await.unwrap();
@@ -192,10 +171,9 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_of_http2_that_opens_no_window_is_cut_off() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: SHORT,
-        body_timeout: SHORT,
-        ..ServerSettings::default()
+    let test = TestGateway::served(|server| {
+        server.idle_timeout = SHORT;
+        server.body_timeout = SHORT;
     })
     .await;
     // SETTINGS_INITIAL_WINDOW_SIZE = 0: a response with a body can never be sent.
@@ -208,11 +186,7 @@ async fn a_client_of_http2_that_opens_no_window_is_cut_off() {
 
 #[tokio::test]
 async fn a_webhook_above_the_limit_of_requests_is_answered_503_before_its_body_is_read() {
-    let test = TestGateway::served(ServerSettings {
-        requests_max: 2,
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.requests_max = 2).await;
     // While another program holds the lock, received webhooks wait for it.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -240,11 +214,7 @@ async fn a_webhook_above_the_limit_of_requests_is_answered_503_before_its_body_i
 
 #[tokio::test]
 async fn the_slowest_body_gives_way_to_a_newcomer_and_may_come_again() {
-    let test = TestGateway::served(ServerSettings {
-        requests_max: 1,
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.requests_max = 1).await;
     let webhook = webhook("wh_1");
     let length = format!("content-length: {}\r\n", webhook.payload.len());
     let head = head(&webhook, &length) + "{";
@@ -294,11 +264,7 @@ async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
 
 #[tokio::test]
 async fn large_bodies_share_a_limit_that_leaves_usual_bodies_alone() {
-    let test = TestGateway::served(ServerSettings {
-        body_timeout: 5 * SHORT,
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.body_timeout = 5 * SHORT).await;
     let almost = vec![b' '; unwrapd::receive::BODY_BYTES_MAX - 1];
     let mut slow = Vec::new();
     for n in 0..80 {

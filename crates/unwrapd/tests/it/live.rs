@@ -8,7 +8,6 @@ use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
-use unwrapd::config::ServerSettings;
 
 use crate::support::application::{Answer, Application};
 use crate::support::openapi::described;
@@ -209,11 +208,7 @@ async fn a_stream_ends_at_once_when_its_client_leaves() {
 /// Other answers must be read within the idle time.
 #[tokio::test]
 async fn a_stream_outlives_the_idle_time_and_ends_with_the_gateway() {
-    let test = TestGateway::served(ServerSettings {
-        idle_timeout: Duration::from_secs(1),
-        ..ServerSettings::default()
-    })
-    .await;
+    let test = TestGateway::served(|server| server.idle_timeout = Duration::from_secs(1)).await;
     let mut stream = Stream::open(&test, None).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {

@@ -7,12 +7,11 @@ use rcgen::CertifiedKey;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
-use unwrapd::config::ServerSettings;
 use unwrapd::tls::Tls;
 
 use crate::support::application::{Answer, Application};
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{TestGateway, Webhook, client, destination, patient};
+use crate::support::{TestGateway, Webhook, client, destination};
 
 /// Well below the 10 s after which `docker stop` kills.
 const BOUND: Duration = Duration::from_secs(5);
@@ -43,7 +42,7 @@ async fn an_incomplete_head_is_dropped_at_once_on_either_port() {
         ("half a second head", second_head.as_bytes()),
     ];
     for (case, begin) in cases {
-        let test = TestGateway::served(patient()).await;
+        let test = TestGateway::patient(|_| {}).await;
         let mut held = Vec::new();
         for address in [test.gateway.public(), test.gateway.admin().unwrap()] {
             held.push(send(address, begin).await);
@@ -64,10 +63,9 @@ async fn an_unfinished_handshake_is_dropped_at_once() {
     std::fs::write(&certificate, cert.pem()).unwrap();
     std::fs::write(&key, signing_key.serialize_pem()).unwrap();
     let tls = Tls::read(&certificate, &key).unwrap();
-    let test = TestGateway::served(ServerSettings {
-        tls: Some(tls.clone()),
-        admin_tls: Some(tls),
-        ..patient()
+    let test = TestGateway::patient(|server| {
+        server.tls = Some(tls.clone());
+        server.admin_tls = Some(tls);
     })
     .await;
     let mut held = Vec::new();
@@ -81,7 +79,7 @@ async fn an_unfinished_handshake_is_dropped_at_once() {
 
 #[tokio::test]
 async fn a_body_that_is_arriving_is_accepted_and_a_missing_one_is_dropped_in_time() {
-    let test = TestGateway::served(patient()).await;
+    let test = TestGateway::patient(|_| {}).await;
     let address = test.gateway.public();
     let (slow, stuck) = (webhook("wh_slow"), webhook("wh_stuck"));
     let half = |webhook: &Webhook| {

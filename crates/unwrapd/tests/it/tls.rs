@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use unwrapd::config::ServerSettings;
 use unwrapd::tls::{Tls, TlsPart};
 
 use crate::support::process::{Serving, unwrapd, write_server_config};
@@ -44,10 +43,9 @@ fn read(folder: &Path) -> Result<Arc<Tls>, unwrapd::tls::TlsError> {
 }
 
 async fn serve(folder: &Path) -> TestGateway {
-    TestGateway::served(ServerSettings {
-        head_timeout: Duration::from_secs(1),
-        tls: Some(read(folder).unwrap()),
-        ..ServerSettings::default()
+    TestGateway::served(|server| {
+        server.head_timeout = Duration::from_secs(1);
+        server.tls = Some(read(folder).unwrap());
     })
     .await
 }
