@@ -8,7 +8,7 @@ use openai_webhooks::EventType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Lifecycle as _, Maintenance as _, TrafficCount, TrafficKind};
+use unwrapd::store::{Bounds, Lifecycle as _, TrafficCount, TrafficKind, TrafficStore as _};
 
 use crate::support::application::{Answer, Application};
 use crate::support::{TestGateway, Webhook, destination, until};
