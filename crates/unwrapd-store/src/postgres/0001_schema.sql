@@ -14,9 +14,12 @@ CREATE TABLE message (
     sent_at     bigint   NOT NULL,
     received_at bigint   NOT NULL,
     secret      bigint,                -- the secret of the endpoint that verified it, from 0; NULL: not recorded
-    origin      text                   -- author of the event; NULL: OpenAI
+    origin      text,                  -- author of the event; NULL: OpenAI
+    is_unrouted boolean                -- no destination wanted it; NULL: it has deliveries, or was pruned
 );
 CREATE UNIQUE INDEX message_id ON message (webhook_id, endpoint);
+-- A routed message costs nothing here.
+CREATE INDEX message_unrouted ON message (seq) WHERE is_unrouted;
 -- For a search by time: some bytes for many pages. The order of numbers is only roughly that of
 -- time, because clocks are set.
 CREATE INDEX message_received ON message USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
@@ -53,12 +56,6 @@ CREATE TABLE current_partition (
     partition   smallint NOT NULL
 );
 INSERT INTO current_partition (partition) VALUES (0);
-
--- The messages that no destination wanted, until they are pruned or replayed to one. A routed message
--- costs nothing here.
-CREATE TABLE unrouted (
-    seq         bigint   PRIMARY KEY   -- of the message
-);
 
 -- `id` is the number of the message times 256 plus a count: the deliveries of a message stand
 -- together, and are found without an index.
@@ -240,19 +237,19 @@ CREATE TABLE copying (
 -- as much as ten messages. So it also sets `synchronous_commit` to the value of `durable`, until
 -- its commit.
 
--- Stores the messages that are not stored yet, and returns their positions. A message that another
+-- Stores the messages that are not stored yet, and returns their positions. An array of NULLs may be
+-- empty instead, which costs less. A message that another
 -- transaction stores at the same moment is waited for, and then this transaction is rolled back: ON
 -- CONFLICT would cost a tenth of the cost of a message, each time. The caller tries again, and
 -- finds it here.
 CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], origins text[],
-    event_keys integer[], resource_keys integer[], payloads bytea[],
+    unrouted boolean[], event_keys integer[], resource_keys integer[], payloads bytea[],
     positions bigint[], numbers bigint[], -- of the deliveries: the position of the message, and a count
     destinations text[], lanes text[],
-    due bigint[],                      -- when they are due
+    due bigint[],                      -- when they are due; NULL: at once
     ends bigint[],                     -- end of the lease of this gateway; NULL: no lease
     quarantined bigint[],              -- requests that leave the quarantine
-    without_delivery bigint[],         -- positions of the messages that no destination wants
     by_gateway bigint, durable text
 ) RETURNS TABLE ("position" bigint, seq bigint, leased_by bigint) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
@@ -261,29 +258,27 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nes
 BEGIN
     durable := set_config('synchronous_commit', durable, true);
     -- A gateway that was treated as dead leases nothing, as in `claim`.
-    by_gateway := (SELECT id FROM gateway WHERE id = by_gateway);
+    IF cardinality(ends) > 0 THEN
+        by_gateway := (SELECT id FROM gateway WHERE id = by_gateway);
+    END IF;
     RETURN QUERY WITH fresh AS MATERIALIZED (
         SELECT nextval('message_seq') AS seq, (SELECT partition FROM current_partition) AS partition, given.*
-        FROM unnest(endpoints, ids, types, sent, received, secrets, origins, event_keys, resource_keys, payloads) WITH ORDINALITY
-            AS given (endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, event_key, resource_key, bytes, position)
+        FROM unnest(endpoints, ids, types, sent, received, secrets, origins, unrouted, event_keys, resource_keys, payloads) WITH ORDINALITY
+            AS given (endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, is_unrouted, event_key, resource_key, bytes, position)
         WHERE (SELECT seq FROM message WHERE webhook_id = given.webhook_id AND endpoint = given.endpoint) IS NULL
     ), messages AS (
-        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin)
-        SELECT seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin FROM fresh
+        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, is_unrouted)
+        SELECT seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, is_unrouted FROM fresh
     ), stored_payloads AS (
         INSERT INTO payload (partition, seq, event_key, resource_key, bytes)
         SELECT partition, seq, event_key, resource_key, bytes FROM fresh
     ), deliveries AS (
         INSERT INTO delivery (id, destination, lane, since, due_at, ready_at, claimed_attempt, gateway)
-        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, given.due_at,
-            CASE WHEN is_leased THEN given.ends_at ELSE given.due_at END, is_leased::int, CASE WHEN is_leased THEN by_gateway END
+        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, coalesce(given.due_at, received_at),
+            CASE WHEN is_leased THEN given.ends_at ELSE coalesce(given.due_at, received_at) END, is_leased::int, CASE WHEN is_leased THEN by_gateway END
         FROM unnest(positions, numbers, destinations, lanes, due, ends) AS given (position, number, destination, lane, due_at, ends_at)
         JOIN fresh USING (position)
         CROSS JOIN LATERAL (SELECT given.ends_at IS NOT NULL AND by_gateway IS NOT NULL) AS leased (is_leased)
-    ), accepted AS (
-        DELETE FROM quarantine WHERE id = ANY (quarantined)
-    ), without AS (
-        INSERT INTO unrouted (seq) SELECT seq FROM fresh WHERE position = ANY (without_delivery)
     )
     SELECT fresh.position, seq, by_gateway FROM fresh;
     -- A message that is stored already may have reached no stand-by, if the server was stopped
@@ -291,6 +286,10 @@ BEGIN
     -- stand-by; to lock a row is to write.
     IF NOT FOUND THEN
         PERFORM FROM message WHERE webhook_id = ids[1] AND endpoint = endpoints[1] FOR KEY SHARE;
+    END IF;
+    -- A statement of its own, because most calls need none.
+    IF cardinality(quarantined) > 0 THEN
+        DELETE FROM quarantine WHERE id = ANY (quarantined);
     END IF;
 END $$;
 

@@ -35,7 +35,7 @@ const MISSING: &str = "
     INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
     SELECT id, $2, lane, $4, $5, $5 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
 
-const ROUTED: &str = "DELETE FROM unrouted WHERE seq = ANY ($1)";
+const ROUTED: &str = "UPDATE message SET is_unrouted = NULL WHERE seq = ANY ($1) AND is_unrouted";
 
 /// Leased deliveries are under way, and stay.
 const HURRY: &str = "

@@ -184,7 +184,7 @@ fn listed_numbers(filter: &Filter) -> Option<&'static str> {
     if filter.names_dead_only() {
         Some("SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2")
     } else if filter.names_unrouted_only() {
-        Some("SELECT seq FROM unrouted WHERE seq BETWEEN $1 AND $2")
+        Some("SELECT seq FROM message WHERE is_unrouted AND seq BETWEEN $1 AND $2")
     } else {
         None
     }
@@ -195,7 +195,7 @@ fn is_listed(filter: &Filter) -> &'static str {
     if filter.names_dead_only() {
         "EXISTS (SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND state = 'dead' OFFSET 0)"
     } else {
-        "EXISTS (SELECT FROM unrouted WHERE unrouted.seq = message.seq OFFSET 0)"
+        "is_unrouted"
     }
 }
 

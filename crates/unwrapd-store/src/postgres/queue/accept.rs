@@ -218,7 +218,11 @@ async fn insert(
     let secrets: Vec<Option<i64>> = messages()
         .map(|message| message.secret.map(i64::from))
         .collect();
-    let origins: Vec<Option<&str>> = messages().map(|message| message.origin.column()).collect();
+    let origins = without_nulls(messages().map(|message| message.origin.column()));
+    let unrouted = without_nulls(wanted.iter().map(|place| {
+        let has_none = changes[*place].recipients.is_empty();
+        has_none.then_some(true)
+    }));
     let (event_keys, resource_keys): (Vec<i32>, Vec<i32>) = messages()
         .map(|message| SearchKeys::of(&message.payload).signed())
         .unzip();
@@ -227,7 +231,7 @@ async fn insert(
     let (mut places, mut numbers) = (Vec::<i64>::new(), Vec::<i64>::new());
     let (mut destinations, mut lanes) = (Vec::<&str>::new(), Vec::<&str>::new());
     let claims = Claims::of(shared, wanted.iter().map(|place| changes[*place]));
-    let (mut due, mut ends) = (Vec::<i64>::new(), Vec::<Option<i64>>::new());
+    let (mut due, mut ends) = (Vec::<Option<i64>>::new(), Vec::<Option<i64>>::new());
     for (place, &wanted) in (1..).zip(wanted) {
         let change = changes[wanted];
         for (number, recipient) in (0..).zip(&change.recipients) {
@@ -235,28 +239,25 @@ async fn insert(
             numbers.push(number);
             destinations.push(&recipient.destination);
             lanes.push(change.lane().as_str());
-            due.push(recipient.due_at(&change.message).as_millisecond());
+            let due_at = recipient.due_at(&change.message);
+            let is_due_later = due_at != change.message.received_at;
+            due.push(is_due_later.then(|| due_at.as_millisecond()));
             ends.push(claims.ends_of(change, recipient));
         }
     }
+    let (due, ends) = (without_nulls(due), without_nulls(ends));
     let quarantined_requests = changes.iter().filter_map(|change| {
         let is_wanted = || wanted.contains(&firsts[&change.key()]);
         change.quarantined.filter(|_| is_wanted())
     });
     let quarantined_requests: Vec<i64> = quarantined_requests.collect();
-    let without_delivery = (1..).zip(wanted);
-    let without_delivery: Vec<i64> = without_delivery
-        .filter(|(_, wanted)| changes[**wanted].recipients.is_empty())
-        .map(|(place, _)| place)
-        .collect();
     let holder = shared.membership.id();
     let params = params![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
-        secrets => INT8_ARRAY, origins => TEXT_ARRAY, event_keys => INT4_ARRAY, resource_keys => INT4_ARRAY,
+        secrets => INT8_ARRAY, origins => TEXT_ARRAY, unrouted => BOOL_ARRAY, event_keys => INT4_ARRAY, resource_keys => INT4_ARRAY,
         payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
-        due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY,
-        without_delivery => INT8_ARRAY, holder => INT8,
+        due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY, holder => INT8,
     ];
     let taken = shared.pool.take(Purpose::Accepting).await?;
     let rows = match taken.once(Purpose::Accepting, ACCEPT, params).await {
@@ -282,6 +283,15 @@ async fn insert(
         fresh.insert(place, kept);
     }
     Ok(fresh)
+}
+
+/// An empty array stands for NULLs only: it costs the server less.
+fn without_nulls<T>(values: impl IntoIterator<Item = Option<T>>) -> Vec<Option<T>> {
+    let values: Vec<Option<T>> = values.into_iter().collect();
+    if values.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    values
 }
 
 /// Ends of the leases of deliveries handed off with one commit, by destination and lane. They

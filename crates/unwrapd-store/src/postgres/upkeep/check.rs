@@ -61,8 +61,8 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
             ),
             (
                 "messages are not rightly listed as unrouted",
-                "SELECT count(*) FROM message LEFT JOIN unrouted USING (seq)
-                 WHERE (unrouted.seq IS NOT NULL) <> (partition IS NOT NULL AND NOT EXISTS (
+                "SELECT count(*) FROM message
+                 WHERE (is_unrouted IS TRUE) <> (partition IS NOT NULL AND NOT EXISTS (
                      SELECT FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 OFFSET 0))",
             ),
         ],

@@ -26,15 +26,14 @@ const IDENTITY: &str = "
     SELECT concat_ws(' ', 'database', extract(epoch FROM pg_postmaster_start_time()), oid, current_schema())
     FROM pg_database WHERE datname = current_database()";
 
-/// Lists the messages without deliveries, and sets the sequences to unused numbers.
+/// Marks the messages without deliveries, and sets the sequences to unused numbers.
 const COUNT_ON: &str = "
-    INSERT INTO unrouted (seq)
-    SELECT seq FROM message WHERE partition IS NOT NULL AND NOT EXISTS (
+    UPDATE message SET is_unrouted = true WHERE partition IS NOT NULL AND NOT EXISTS (
         SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 OFFSET 0);
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
     SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
-    ANALYZE message, payload, delivery, attempt, unrouted";
+    ANALYZE message, payload, delivery, attempt";
 
 /// A store in a schema, with its own connection.
 pub(crate) struct PostgresCopyEndpoint {

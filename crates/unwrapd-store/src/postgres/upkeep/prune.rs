@@ -47,10 +47,8 @@ const FORGET: &str = "
         DELETE FROM delivery WHERE id = ANY (ARRAY (SELECT id FROM made))
     ), attempts AS (
         DELETE FROM attempt WHERE delivery = ANY (ARRAY (SELECT id FROM made))
-    ), unlisted AS (
-        DELETE FROM unrouted WHERE seq = ANY (ARRAY (SELECT seq FROM old))
     ), content AS (
-        UPDATE message SET partition = NULL WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at >= $2))
+        UPDATE message SET partition = NULL, is_unrouted = NULL WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at >= $2))
     ), messages AS (
         DELETE FROM message WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at < $2))
     )
