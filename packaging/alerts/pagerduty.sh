@@ -14,6 +14,7 @@ jq --compact-output --rawfile key "$key_file" '
         event_action: (if $is_over then "resolve" else "trigger" end),
         # The same for the begin and the end of one condition.
         dedup_key: ("unwrapd/" + (.type | ltrimstr("unwrapd.") | sub("\\.(up|down|accepting|refusing)$"; "")) + "/" + .data.id),
+        links: [.data.url | select(. != null) | {href: ., text: "Open the page of the gateway"}],
         payload: {
             summary: ([.type + ": " + .data.id, .data.reason] | map(select(. != null)) | join(": "))[:1024],
             source: .data.id,

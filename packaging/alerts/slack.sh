@@ -15,8 +15,10 @@ message=$(jq --compact-output '
         "unwrapd.store.accepting": ":large_green_circle: The store takes webhooks again"
     }[.type] // .type) as $headline
     # Slack reads &, < and > as marks.
-    | ((.data.reason // "") | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")) as $reason
-    | {text: ([$headline, $reason] | map(select(. != "")) | join(": "))}
+    | def plain: gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;");
+    ((.data.reason // "") | plain) as $reason
+    | (if .data.url then " <" + (.data.url | plain) + "|Open>" else "" end) as $link
+    | {text: (([$headline, $reason] | map(select(. != "")) | join(": ")) + $link)}
 ')
 # The URL is a secret, so it must not be an argument that other users can see.
 printf 'url = "%s"\n' "$url" |

@@ -222,6 +222,7 @@ fn config(
         log: LogSettings::default(),
         admin_tokens: None,
         admin_base_path: Arc::default(),
+        admin_url: None,
         store: store.into(),
         endpoints: vec![
             EndpointSettings::new("production", webhooks),

@@ -36,6 +36,8 @@ pub(crate) struct Alerts(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     clock: Clock,
+    /// URL of the first page, without the last slash.
+    pages: Option<Arc<str>>,
     /// Notified when an alert may be due.
     changed: Notify,
 }
@@ -56,10 +58,12 @@ impl Observer for Alerts {
 }
 
 impl Alerts {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// `pages` is the URL of the first page of the admin port, for links; `None`: there are none.
+    pub(crate) fn new(clock: Clock, pages: Option<Arc<str>>) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             clock,
+            pages,
             changed: Notify::new(),
         }))
     }
@@ -110,7 +114,7 @@ impl Alerts {
     async fn send(&self, intake: &Intake, alerts: Vec<Alert>) -> Vec<Alert> {
         let mut unsent = Vec::new();
         for alert in alerts {
-            let message = alert.message(&self.0.clock);
+            let message = alert.message(&self.0.clock, self.0.pages.as_deref());
             if alert.kind == AlertType::StoreRefusing {
                 // The store takes nothing, so this one is sent without a retry.
                 drop(timeout(SEND_TIME, intake.send_past_the_store(message)).await);

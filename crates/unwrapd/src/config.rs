@@ -44,6 +44,8 @@ pub struct Config {
     pub admin_tokens: Option<AdminTokens>,
     /// A prefix of every path of that port; empty if there is none.
     pub admin_base_path: Arc<str>,
+    /// The URL at which people reach the first page of that port, without the last slash.
+    pub admin_url: Option<Arc<str>>,
     /// The form of the log.
     pub log: LogSettings,
     /// Settings of the store: its location, and how long and how much it keeps.

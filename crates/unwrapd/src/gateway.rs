@@ -103,7 +103,10 @@ impl Gateway {
         // The steps that often fail run first, so a gateway that cannot start claims nothing.
         let ports = Ports::open(sockets, &config).await?;
         let public = ports.public.local_addr()?;
-        let (core, opened) = Core::open(&config).await?;
+        let admin = ports.admin.as_ref().map(TcpListener::local_addr);
+        let admin = admin.transpose()?;
+        let pages = configured::pages(&config, admin);
+        let (core, opened) = Core::open(&config, pages).await?;
         let built = BuiltDestination::all(config.destinations.clone(), &core.clock)?;
         let identity = identity::of(&config, public, has_bound);
         if let Some(fleet) = core.store.fleet() {
@@ -125,11 +128,7 @@ impl Gateway {
         let switch = shutdown.clone().drop_guard();
         let mut gateway = Self {
             public,
-            admin: ports
-                .admin
-                .as_ref()
-                .map(TcpListener::local_addr)
-                .transpose()?,
+            admin,
             quarantine: Arc::new(Quarantine::new(
                 Arc::clone(&intake),
                 Arc::clone(&core.store) as _,

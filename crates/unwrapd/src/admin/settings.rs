@@ -8,7 +8,15 @@ use toml::Spanned;
 
 use super::base_path;
 use super::{AdminToken, AdminTokens};
-use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, SecretSource, address};
+use crate::settings_file::{
+    Key, Keys, Location, Mistake, Mistakes, SecretSource, address, checked_url,
+};
+
+const URL_WITH_USER: &str = "this URL is sent with alerts, so it must not have a user or a \
+    password: remove them; people log in with a token";
+const URL_WITH_QUERY: &str = "the URL has a query: write only the address of the first page, such as \"https://ops.example\"";
+const URL_WITH_PATH: &str = "the pages are not below the path of this URL: write the same path as \
+    `admin_base_path`, or remove it here";
 
 /// The keys of the admin port.
 #[derive(Default, Deserialize)]
@@ -18,6 +26,7 @@ pub(crate) struct AdminKeys {
     admin_read_token: Key<SecretSource>,
     admin_read_payloads: Key<bool>,
     admin_base_path: Key<String>,
+    admin_url: Key<String>,
 }
 
 impl Keys for AdminKeys {}
@@ -30,6 +39,8 @@ pub(crate) struct AdminSettings {
     pub(crate) tokens: Option<AdminTokens>,
     /// A prefix of every path; empty if there is none.
     pub(crate) base_path: Arc<str>,
+    /// The URL at which people reach the first page, without the last slash.
+    pub(crate) url: Option<Arc<str>>,
 }
 
 impl AdminKeys {
@@ -48,11 +59,13 @@ impl AdminKeys {
         let address = mistakes.keep(self.check_address(listen, location));
         let tokens = mistakes.keep(self.check_tokens(location));
         let base_path = mistakes.keep(self.check_base_path());
+        let url = mistakes.keep(self.check_url(base_path.as_deref()));
         mistakes.check()?;
         Ok(AdminSettings {
             address: address.flatten(),
             tokens: tokens.flatten(),
             base_path: base_path.unwrap_or_default(),
+            url: url.flatten(),
         })
     }
 
@@ -123,6 +136,26 @@ impl AdminKeys {
             read,
             read_payloads: read_payloads.is_none_or(|shows| *shows.get_ref()),
         }))
+    }
+
+    /// `base_path` is that of the configuration; `None`: it has a mistake.
+    fn check_url(&self, base_path: Option<&str>) -> Result<Option<Arc<str>>, Mistake> {
+        let Some((text, base_path)) = self.admin_url.as_ref().zip(base_path) else {
+            return Ok(None);
+        };
+        let url = checked_url(text.get_ref(), URL_WITH_USER)
+            .and_then(|url| match url.query() {
+                Some(_) => Err(URL_WITH_QUERY),
+                None => Ok(url),
+            })
+            .map_err(|problem| Mistake::new(text.span(), problem))?;
+        let path = url.path().trim_end_matches('/');
+        // Links on pages have the base path alone.
+        if !path.is_empty() && path != base_path {
+            return Err(Mistake::new(text.span(), URL_WITH_PATH));
+        }
+        let origin = url.origin().ascii_serialization();
+        Ok(Some(format!("{origin}{base_path}").into()))
     }
 
     fn check_base_path(&self) -> Result<Arc<str>, Mistake> {

@@ -72,7 +72,21 @@ impl Alert {
         (self.kind == AlertType::DestinationDown).then_some(&*self.subject)
     }
 
-    pub(super) fn message(&self, clock: &Clock) -> Message {
+    /// Path of the page about its subject. Names of endpoints and destinations need no encoding.
+    fn page(&self) -> String {
+        let name = &self.subject;
+        match self.kind {
+            AlertType::DestinationDown | AlertType::DestinationUp | AlertType::DeliveryDead => {
+                format!("/destinations/{name}")
+            }
+            AlertType::EndpointFailing => "/refused".into(),
+            AlertType::EndpointSilent => format!("/events?q=endpoint:{name}"),
+            AlertType::StoreRefusing | AlertType::StoreAccepting => "/system".into(),
+        }
+    }
+
+    /// The message, with a link to a page below `pages`.
+    pub(super) fn message(&self, clock: &Clock, pages: Option<&str>) -> Message {
         let now = clock.stamp();
         let event_type = self.kind.as_str();
         // Only the gateway that found one of the other conditions tells it, each time it changes.
@@ -92,6 +106,7 @@ impl Alert {
                 "since": self.since.as_second(),
                 "count": self.count,
                 "reason": self.reason,
+                "url": pages.map(|pages| pages.to_owned() + &self.page()),
             },
         });
         Message {
@@ -135,12 +150,42 @@ mod tests {
                 count: Some(3),
                 reason: None,
             };
-            let message = alert.message(&Clock::default());
+            let message = alert.message(&Clock::default(), None);
             let envelope = Envelope::read(&message.payload).unwrap();
             assert_eq!(envelope.resource_id(), Some("app"));
             assert_eq!(message.origin, Origin::Gateway);
             assert_eq!(message.event_type.as_deref(), Some(kind.as_str()));
         }
+    }
+
+    #[test]
+    fn each_type_links_a_page_about_its_subject() {
+        let link = |kind| {
+            let alert = Alert {
+                kind,
+                subject: "app".into(),
+                since: Timestamp::UNIX_EPOCH,
+                count: None,
+                reason: None,
+            };
+            let message = alert.message(&Clock::default(), Some("https://ops.example/unwrapd"));
+            let payload: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+            let url = payload["data"]["url"].as_str().unwrap();
+            url.replace("https://ops.example/unwrapd/", "")
+        };
+        let links = AlertType::ALL.map(link);
+        assert_eq!(
+            links,
+            [
+                "destinations/app",
+                "destinations/app",
+                "destinations/app",
+                "system",
+                "system",
+                "refused",
+                "events?q=endpoint:app",
+            ]
+        );
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         log: LogSettings::default(),
         admin_tokens: None,
         admin_base_path: Arc::default(),
+        admin_url: None,
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],

@@ -47,6 +47,7 @@ impl Changes {
                 "admin_base_path",
                 before.admin_base_path != after.admin_base_path,
             ),
+            ("admin_url", before.admin_url != after.admin_url),
         ])
         .chain(store::changed_keys(&before.store, &after.store))
         .chain(before.server.changed_at_next_start(&after.server))

@@ -86,6 +86,7 @@ impl<'a> File<'a> {
             admin: server.admin.address,
             admin_tokens: server.admin.tokens,
             admin_base_path: server.admin.base_path,
+            admin_url: server.admin.url,
             server: server.settings,
             log: log.expect("without a mistake it is there"),
             store,

@@ -79,6 +79,7 @@ impl Config {
             ("admin_read_token", Value::Null),
             ("admin_read_payloads", true.into()),
             ("admin_base_path", Value::Null),
+            ("admin_url", Value::Null),
             ("connections_max", server.connections_max.into()),
             ("requests_max", server.requests_max.into()),
             ("head_timeout_seconds", seconds(server.head_timeout)),

@@ -1,6 +1,7 @@
 //! Settings of the parts, as a configuration gives them, at the start and at each reload.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
@@ -45,6 +46,22 @@ pub(super) fn begin_series(config: &Config, metrics: Option<&Metrics>) {
     }
 }
 
+/// The URL of the first page of the admin port, without the last slash: that of the configuration,
+/// or the address of the port if it is one of its own for other machines. An address on loopback is
+/// another machine for most readers of an alert.
+pub(super) fn pages(config: &Config, admin: Option<SocketAddr>) -> Option<Arc<str>> {
+    let (url, base_path) = (config.admin_url.clone(), &config.admin_base_path);
+    url.or_else(|| page_at(admin?, config.server.admin_tls.is_some(), base_path))
+}
+
+fn page_at(admin: SocketAddr, is_tls: bool, base_path: &str) -> Option<Arc<str>> {
+    if admin.ip().is_loopback() || admin.ip().is_unspecified() {
+        return None;
+    }
+    let scheme = if is_tls { "https" } else { "http" };
+    Some(format!("{scheme}://{admin}{base_path}").into())
+}
+
 /// Time without a webhook after which each endpoint is silent, as far as it is configured.
 pub(super) fn silence(config: &Config) -> impl Iterator<Item = (String, Duration)> {
     let endpoints = config.endpoints.iter();
@@ -72,5 +89,26 @@ pub(super) fn rules(config: &Config, registry: &Registry, before: Option<&Rules>
             .iter()
             .map(|settings| (registry.of(&settings.name), settings.events.clone()))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_url_of_a_page_if_other_machines_can_reach_it() {
+        let page = |address: &str, is_tls| page_at(address.parse().unwrap(), is_tls, "/unwrapd");
+        assert_eq!(
+            page("10.0.0.1:8081", false).as_deref(),
+            Some("http://10.0.0.1:8081/unwrapd")
+        );
+        assert_eq!(
+            page("[fd00::1]:443", true).as_deref(),
+            Some("https://[fd00::1]:443/unwrapd")
+        );
+        for elsewhere in ["127.0.0.1:8081", "[::1]:8081", "0.0.0.0:8081", "[::]:8081"] {
+            assert_eq!(page(elsewhere, false), None, "{elsewhere}");
+        }
     }
 }

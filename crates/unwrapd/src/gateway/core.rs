@@ -33,12 +33,16 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Opens the store, and marks the destinations that are paused.
-    pub(super) async fn open(config: &Config) -> anyhow::Result<(Self, Opened)> {
+    /// Opens the store, and marks the destinations that are paused. `pages` is the URL of the first
+    /// page, for links in alerts.
+    pub(super) async fn open(
+        config: &Config,
+        pages: Option<Arc<str>>,
+    ) -> anyhow::Result<(Self, Opened)> {
         let (clock, warnings) = (Clock::default(), Warnings::default());
         // Without an admin port nothing reads the metrics.
         let metrics = config.admin.map(|_| Metrics::default());
-        let alerts = Alerts::new(clock.clone());
+        let alerts = Alerts::new(clock.clone(), pages);
         let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(alerts.clone())];
         if let Some(metrics) = &metrics {
             observers.push(Arc::new(metrics.clone()));

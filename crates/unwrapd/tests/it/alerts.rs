@@ -37,6 +37,13 @@ async fn post(test: &TestGateway, number: u32) {
     assert_eq!(test.post(&webhook).await, 200);
 }
 
+/// A webhook that cannot be verified.
+fn forged(number: u32) -> Webhook {
+    let mut forged = Webhook::new(&format!("wh_forged_{number}"), EventType::BatchCompleted);
+    forged.payload.push(' ');
+    forged
+}
+
 /// A destination that fails until it is found to be down, and is up again for the first probe.
 pub(crate) async fn failing() -> (Application, DestinationSettings) {
     let answers = vec![Answer::Status(500); FAILURES_MAX as usize];
@@ -88,6 +95,8 @@ async fn a_destination_that_goes_down_and_comes_back_is_told_to_the_others_once(
     assert_eq!(down["data"]["id"], "app");
     let reason = down["data"]["reason"].as_str().unwrap();
     assert!(reason.contains("500"), "{down}");
+    // A loopback address leads readers elsewhere to another machine.
+    assert_eq!(down["data"]["url"], Value::Null);
     let up = alert(&pages.next().await);
     assert_eq!(up["type"], "unwrapd.destination.up");
     assert_no_alert_came(&test, &mut pages).await;
@@ -98,6 +107,36 @@ async fn a_destination_that_goes_down_and_comes_back_is_told_to_the_others_once(
         .map(|delivery| &*delivery.destination)
         .collect();
     assert_eq!(told, ["pager", "pager"], "{stored:#?}");
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_links_the_page_about_its_subject() {
+    let (_app, app) = failing().await;
+    let mut pages = Application::start([]).await;
+    let test = TestGateway::configured(vec![app, pager("pager", &pages.url)], |config| {
+        config.admin_base_path = "/unwrapd".into();
+        config.admin_url = Some("https://ops.example/unwrapd".into());
+    })
+    .await;
+    for number in 0..10 {
+        assert_eq!(test.post(&forged(number)).await, 401);
+    }
+    let failing = alert(&pages.next().await);
+    post_until_down(&test).await;
+    let down = alert(&pages.next().await);
+    for (alert, path, title) in [
+        (failing, "/unwrapd/refused", "<title>Refused "),
+        (down, "/unwrapd/destinations/app", "<title>app "),
+    ] {
+        let url = format!("https://ops.example{path}");
+        assert_eq!(alert["data"]["url"], url, "{alert}");
+        let request = test.client().get(format!("{}{path}", test.admin()));
+        let page = request.header("accept", "text/html").send().await.unwrap();
+        assert_eq!(page.status(), 200, "{path}");
+        let page = page.text().await.unwrap();
+        assert!(page.contains(title), "{path}: {page}");
+    }
     test.stop().await;
 }
 
@@ -130,9 +169,7 @@ async fn a_run_of_requests_that_cannot_be_verified_is_told_once() {
     let (_application, probe) = probe().await;
     let test = TestGateway::start(vec![pager("pager", &pages.url), probe]).await;
     for number in 0..30 {
-        let mut forged = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        forged.payload.push(' ');
-        assert_eq!(test.post(&forged).await, 401);
+        assert_eq!(test.post(&forged(number)).await, 401);
     }
     let failing = alert(&pages.next().await);
     assert_eq!(failing["type"], "unwrapd.endpoint.failing");

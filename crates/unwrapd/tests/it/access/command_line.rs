@@ -48,11 +48,16 @@ async fn a_change_of_the_keys_takes_effect_at_the_next_start() {
     let mut serving = Serving::start(folder.path(), &environment);
     let lines = format!(
         "{lines}\nadmin_read_token = {{ env = \"READ\" }}\nadmin_read_payloads = false\n\
-         admin_base_path = \"/unwrapd\""
+         admin_base_path = \"/unwrapd\"\nadmin_url = \"https://ops.example\""
     );
     write_server_config(folder.path(), &lines);
     serving.signal(Signal::HUP);
-    for key in ["admin_read_token", "admin_read_payloads", "admin_base_path"] {
+    for key in [
+        "admin_read_token",
+        "admin_read_payloads",
+        "admin_base_path",
+        "admin_url",
+    ] {
         serving.announced(&format!("{key} has changed; restart the gateway"));
     }
     let status = async |serving: &Serving, path: &str| {

@@ -30,7 +30,10 @@ fn recipe(script: &str, arguments: &[&str]) -> DestinationSettings {
 /// The bodies of what a script sends while a destination goes down and comes back.
 async fn sent_by(pager: DestinationSettings, service: &mut Application) -> [Value; 2] {
     let (_app, app) = failing().await;
-    let test = TestGateway::start(vec![app, pager]).await;
+    let test = TestGateway::configured(vec![app, pager], |config| {
+        config.admin_url = Some("https://ops.example".into());
+    })
+    .await;
     post_until_down(&test).await;
     let mut bodies = Vec::new();
     for _ in 0..2 {
@@ -56,6 +59,10 @@ async fn slack_gets_a_line_for_each_alert() {
         "{down}"
     );
     assert!(down.contains("500"), "{down}");
+    assert!(
+        down.ends_with(" <https://ops.example/destinations/app|Open>"),
+        "{down}"
+    );
     let up = text(&up);
     assert!(
         up.starts_with(":large_green_circle: Destination *app* is up again"),
@@ -76,6 +83,8 @@ async fn pagerduty_opens_an_incident_and_resolves_the_same() {
         assert_eq!(body["routing_key"], "0123456789abcdef", "{body}");
         assert_eq!(body["dedup_key"], "unwrapd/destination/app", "{body}");
         assert_eq!(body["payload"]["source"], json!("app"), "{body}");
+        let link = &body["links"][0]["href"];
+        assert_eq!(link, "https://ops.example/destinations/app", "{body}");
     }
     assert_eq!(down["payload"]["severity"], "critical");
 }

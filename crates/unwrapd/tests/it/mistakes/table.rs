@@ -199,6 +199,33 @@ admin_base_path = "/a/../b" #! this must be a path such as "/unwrapd"
 [server]
 admin_base_path = "/api" #! a path of the admin port begins like this
 "#,
+    // URLs of the admin port that are no address of its first page.
+    r#"
+[server]
+admin_url = "ops.example" #! this must be a URL
+"#,
+    r#"
+[server]
+admin_url = "https://user:hidden@ops.example" #! must not have a user or a password
+"#,
+    r#"
+[server]
+admin_url = "https://ops.example/?a=b" #! the URL has a query
+"#,
+    r#"
+[server]
+admin_url = "https://ops.example/unwrapd" #! write the same path as `admin_base_path`
+"#,
+    r#"
+[server]
+admin_base_path = "/unwrapd"
+admin_url = "https://ops.example/other" #! write the same path as `admin_base_path`
+"#,
+    r#"
+[server]
+admin_base_path = "unwrapd" #! this must be a path such as "/unwrapd"
+admin_url = "https://ops.example/unwrapd"
+"#,
     // A missing file of a secret, with the way to make it.
     r#"
 [[endpoint]]
