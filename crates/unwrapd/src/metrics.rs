@@ -73,11 +73,7 @@ impl Observer for Metrics {
                 code,
                 ..
             } => {
-                let labels = RefusedLabels {
-                    endpoint: endpoint.clone().unwrap_or_default(),
-                    reason: code,
-                    status: *status,
-                };
+                let labels = RefusedLabels::of(endpoint.as_deref(), code, *status);
                 families.refused.get_or_create(&labels).inc();
             }
             PipelineEvent::Verified {
@@ -158,19 +154,23 @@ impl Observer for Metrics {
 }
 
 impl Metrics {
-    /// Begins the series of these endpoints and destinations at zero. Without it, the first event of
-    /// a series would be no increase for Prometheus.
-    pub(crate) fn begin_series<'n>(
-        &self,
-        endpoints: impl IntoIterator<Item = &'n str>,
-        destinations: impl IntoIterator<Item = &'n str>,
-    ) {
-        for endpoint in endpoints {
-            self.0.families.begin_endpoint(endpoint);
+    /// Begins the series of an endpoint at zero.
+    pub(crate) fn begin_endpoint(&self, endpoint: &str) {
+        self.0.families.begin_endpoint(endpoint);
+    }
+
+    /// Begins the series of refusals with these codes and statuses at zero. `None`: those of paths
+    /// that name no endpoint.
+    pub(crate) fn begin_refusals(&self, endpoint: Option<&str>, codes: &[(&'static str, u16)]) {
+        for (reason, status) in codes {
+            let labels = RefusedLabels::of(endpoint, reason, *status);
+            drop(self.0.families.refused.get_or_create(&labels));
         }
-        for destination in destinations {
-            self.0.families.begin_destination(destination);
-        }
+    }
+
+    /// Begins the series of a destination at zero.
+    pub(crate) fn begin_destination(&self, destination: &str) {
+        self.0.families.begin_destination(destination);
     }
 
     /// The text of one scrape: everything counted since the start, and `now`.

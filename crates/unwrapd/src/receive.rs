@@ -31,6 +31,7 @@ use crate::store::{Accepted, TrafficKind};
 use refusal::Refusal;
 
 pub(crate) use limits::Limits;
+pub(crate) use refusal::RefusalCodes;
 pub use settings::EndpointSettings;
 pub(crate) use settings::{REQUESTS_MAX, warn_of_shared_secrets};
 

@@ -11,7 +11,7 @@ use crate::destinations::{self, Registry};
 use crate::intake::{Endpoint, Rules};
 use crate::metrics::Metrics;
 use crate::observe::warnings::Warnings;
-use crate::receive::warn_of_shared_secrets;
+use crate::receive::{RefusalCodes, warn_of_shared_secrets};
 
 const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: \
     its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` \
@@ -37,12 +37,24 @@ pub(super) fn requests_max(config: &Config) -> impl Iterator<Item = (String, usi
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
-/// Begins the series of all endpoints and destinations.
+/// Begins the series of all endpoints and destinations at zero. Otherwise the first event of a series
+/// would be no increase for Prometheus.
 pub(super) fn begin_series(config: &Config, metrics: Option<&Metrics>) {
     if let Some(metrics) = metrics {
         let endpoints = config.endpoints.iter().map(|endpoint| &*endpoint.name);
         let destinations = config.destinations.iter().map(|settings| &*settings.name);
-        metrics.begin_series(endpoints, destinations);
+        let RefusalCodes {
+            at_endpoints,
+            elsewhere,
+        } = RefusalCodes::all();
+        metrics.begin_refusals(None, &elsewhere);
+        for endpoint in endpoints {
+            metrics.begin_endpoint(endpoint);
+            metrics.begin_refusals(Some(endpoint), &at_endpoints);
+        }
+        for destination in destinations {
+            metrics.begin_destination(destination);
+        }
     }
 }
 

@@ -43,9 +43,19 @@ impl EndpointLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RefusedLabels {
     /// Empty: the path names no configured endpoint.
-    pub(super) endpoint: String,
-    pub(super) reason: &'static str,
-    pub(super) status: u16,
+    endpoint: String,
+    reason: &'static str,
+    status: u16,
+}
+
+impl RefusedLabels {
+    pub(super) fn of(endpoint: Option<&str>, reason: &'static str, status: u16) -> Self {
+        Self {
+            endpoint: endpoint.unwrap_or_default().to_owned(),
+            reason,
+            status,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

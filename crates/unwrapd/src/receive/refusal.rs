@@ -122,6 +122,50 @@ impl Refusal {
     }
 }
 
+/// Codes and statuses of refusals, for metrics.
+pub(crate) struct RefusalCodes {
+    /// Those of requests to a configured endpoint.
+    pub(crate) at_endpoints: Vec<(&'static str, u16)>,
+    /// Those of requests with a wrong path or method.
+    pub(crate) elsewhere: Vec<(&'static str, u16)>,
+}
+
+impl RefusalCodes {
+    /// All codes, each from a refusal that has it.
+    pub(crate) fn all() -> Self {
+        let (name, reason, seconds, tolerance_seconds) = Default::default();
+        let not_proven = [
+            VerificationError::MissingHeader { name },
+            VerificationError::ConflictingHeader { name },
+            VerificationError::MalformedHeader { name, reason },
+            VerificationError::TimestampTooOld {
+                seconds,
+                tolerance_seconds,
+            },
+            VerificationError::TimestampTooNew {
+                seconds,
+                tolerance_seconds,
+            },
+            VerificationError::TooManySignatures,
+            VerificationError::SignatureMismatch,
+        ];
+        let others = [
+            Refusal::TooLarge,
+            Refusal::Broken,
+            Refusal::TooSlow(seconds),
+            Refusal::Full,
+            Refusal::NotKept(StoreError::Busy),
+            Refusal::Broke,
+        ];
+        let code = |refusal: Refusal| (refusal.code(), refusal.status().as_u16());
+        let not_proven = not_proven.into_iter().map(Refusal::from);
+        Self {
+            at_endpoints: not_proven.chain(others).map(code).collect(),
+            elsewhere: [Refusal::NoSuchPath, Refusal::WrongMethod].map(code).into(),
+        }
+    }
+}
+
 /// Level of the log line: a warning if one is due.
 pub(super) fn level(repeats: Option<u64>) -> Level {
     if repeats.is_some() {
