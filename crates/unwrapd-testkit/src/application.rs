@@ -79,6 +79,13 @@ impl Application {
             .expect("the application runs")
     }
 
+    /// Waits for so many requests.
+    pub async fn skip(&mut self, requests: u64) {
+        for _ in 0..requests {
+            self.next().await;
+        }
+    }
+
     /// Whether an unexpected request has arrived.
     pub fn has_more(&mut self) -> bool {
         self.requests.try_recv().is_ok()

@@ -158,6 +158,13 @@ impl TestGateway {
         self.post_to("production", webhook).await.status().as_u16()
     }
 
+    /// Posts these webhooks one after the other. Each must be answered with its status.
+    pub async fn post_each(&self, webhooks: &[(&Webhook, u16)]) {
+        for (webhook, status) in webhooks {
+            assert_eq!(self.post(webhook).await, *status);
+        }
+    }
+
     pub async fn post_to(&self, endpoint: &str, webhook: &Webhook) -> reqwest::Response {
         webhook
             .request(&self.client, &self.url(endpoint))
@@ -311,6 +318,13 @@ impl Webhook {
             headers: openai().sign(&payload, id, unix_now()).unwrap(),
             payload,
         }
+    }
+
+    /// The same request with a payload that was changed after it was signed.
+    pub fn forged(&self) -> Self {
+        let mut forged = self.clone();
+        forged.payload.push(' ');
+        forged
     }
 
     pub fn request(&self, client: &reqwest::Client, url: &str) -> reqwest::RequestBuilder {

@@ -138,8 +138,14 @@ pub struct Serving {
 impl Serving {
     /// Starts it in a new folder, without destinations, and waits until it receives.
     pub fn start_alone() -> (TempDir, Self) {
+        Self::start_with_tables("")
+    }
+
+    /// Starts it in a new folder, with these tables after that of its endpoint, and waits until it
+    /// receives.
+    pub fn start_with_tables(tables: &str) -> (TempDir, Self) {
         let folder = TempDir::new().unwrap();
-        write_destinations(folder.path(), "");
+        write_destinations(folder.path(), tables);
         let serving = Self::start(folder.path(), &[]);
         (folder, serving)
     }

@@ -174,8 +174,7 @@ async fn every_error_is_a_problem() {
 #[tokio::test]
 async fn a_destructive_request_must_name_its_target_or_say_all() {
     let test = TestGateway::start(vec![]).await;
-    let mut forged = Webhook::new("wh_1", EventType::BatchCompleted);
-    forged.payload += " ";
+    let forged = Webhook::new("wh_1", EventType::BatchCompleted).forged();
     assert_eq!(test.post(&forged).await, 401);
     let admin = test.gateway.admin().unwrap();
     let post = async |path: &str, body: &str| {

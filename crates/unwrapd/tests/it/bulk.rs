@@ -178,9 +178,7 @@ async fn a_stopped_run_keeps_what_it_has_done() {
         "and a second stop changes nothing"
     );
     test.switch_app("resume").await;
-    for _ in 0..5 {
-        app.next().await;
-    }
+    app.skip(5).await;
     test.settled().await;
     assert!(!app.has_more());
     for background in [true, false] {

@@ -86,9 +86,8 @@ fn run_on_a_terminal_and(
 }
 
 async fn send_forgery(serving: &Serving, id: &str) {
-    let mut webhook = Webhook::new(id, EventType::BatchCompleted);
-    webhook.payload += " ";
-    assert_eq!(serving.post(&webhook).await, 401);
+    let forged = Webhook::new(id, EventType::BatchCompleted).forged();
+    assert_eq!(serving.post(&forged).await, 401);
     // The sender does not wait for the quarantine.
     while !quarantine(serving, &["ls"]).1.contains(id) {}
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use openai_webhooks::EventType;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::bounds::{HTTP2_WINDOW, http2};
-use crate::support::process::{Serving, add_to_config, write_server_config};
+use crate::support::process::Serving;
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
 use crate::support::{PATIENCE, TestGateway, Webhook};
@@ -46,8 +45,7 @@ async fn http2_without_tls_is_understood_with_many_requests_at_once() {
     for status in posts.collect::<Vec<_>>() {
         assert_eq!(status.await.unwrap(), 200);
     }
-    let mut forged = webhook("wh_x");
-    forged.payload += " ";
+    let forged = webhook("wh_x").forged();
     assert_eq!(post(&client, &forged).await, 401);
     let large = " ".repeat(unwrapd::receive::BODY_BYTES_MAX);
     let large = Webhook::with_payload("wh_y", large);
@@ -65,8 +63,7 @@ async fn http2_without_tls_is_understood_with_many_requests_at_once() {
 #[tokio::test]
 async fn requests_sent_in_one_packet_are_answered_in_their_order() {
     let test = TestGateway::served(|server| server.idle_timeout = SHORT).await;
-    let mut forged = webhook("wh_2");
-    forged.payload += " ";
+    let forged = webhook("wh_2").forged();
     let three = request(&webhook("wh_1")) + &request(&forged) + &request(&webhook("wh_3"));
     let answers = until_closed(send(test.gateway.public(), three).await).await;
     assert_eq!(statuses(&answers), [200, 401, 200]);
@@ -232,14 +229,10 @@ async fn the_slowest_body_gives_way_to_a_newcomer_and_may_come_again() {
 
 #[tokio::test]
 async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    // Its last table is the endpoint.
-    add_to_config(
-        folder.path(),
-        "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    // The first line belongs to the endpoint `production`.
+    let (_folder, serving) = Serving::start_with_tables(
+        "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]",
     );
-    let serving = Serving::start(folder.path(), &[]);
     let address = serving.address();
 
     let (ours, theirs) = (webhook("wh_1"), webhook("wh_2"));

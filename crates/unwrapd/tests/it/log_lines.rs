@@ -39,17 +39,14 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
     configure(folder.path(), &app.url, JSON);
     let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace")]);
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let mut forged = webhook.clone();
-    forged.payload.push(' ');
+    let forged = webhook.forged();
     let odd = Webhook::with_payload("wh_2", "{}");
     assert_eq!(serving.post(&forged).await, 401);
     assert_eq!(serving.post(&webhook).await, 200);
     assert_eq!(serving.post(&webhook).await, 200);
     assert_eq!(serving.post(&odd).await, 200);
     // Two attempts for the first, one for the other.
-    for _ in 0..3 {
-        app.next().await;
-    }
+    app.skip(3).await;
     let (status, log) = tokio::task::block_in_place(|| serving.terminate());
     assert!(status.success());
 
@@ -170,16 +167,13 @@ async fn a_request_and_an_attempt_are_a_line_each() {
     configure(folder.path(), &app.url, JSON);
     let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "debug")]);
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let mut forged = webhook.clone();
-    forged.payload.push(' ');
+    let forged = webhook.forged();
     for _ in 0..2 {
         assert_eq!(serving.post(&forged).await, 401);
     }
     assert_eq!(serving.post(&webhook).await, 200);
     assert_eq!(serving.post(&webhook).await, 200);
-    for _ in 0..2 {
-        app.next().await;
-    }
+    app.skip(2).await;
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
     let lines: Vec<_> = log.lines().map(object).collect();
     let shown = |event: &str| -> Vec<Value> {

@@ -65,8 +65,7 @@ async fn a_scrape_counts_webhooks_refusals_attempts_and_waiting_deliveries() {
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     assert_eq!(test.post(&webhook).await, 200);
-    let mut forged = Webhook::new("wh_2", EventType::BatchCompleted);
-    forged.payload.push(' ');
+    let forged = Webhook::new("wh_2", EventType::BatchCompleted).forged();
     assert_eq!(test.post(&forged).await, 401);
     while !matches!(
         seen.next("settled").await,

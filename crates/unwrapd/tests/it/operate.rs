@@ -67,9 +67,7 @@ async fn a_destination_that_is_down_is_shown_so_and_up_again_on_the_first_succes
     let test = TestGateway::start(vec![settings]).await;
     assert_eq!(shown(&test).await["state"], "closed");
     post(&test, "wh_1").await;
-    for _ in 0..failures {
-        app.next().await;
-    }
+    app.skip(failures).await;
     // A count may be that of a moment ago.
     until("it is down, with what waits", async || {
         let view = shown(&test).await;
@@ -319,9 +317,7 @@ async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the
             .receive(&format!("wh_{number}"), EventType::BatchCompleted)
             .await;
     }
-    for _ in 0..requests {
-        app.next().await;
-    }
+    app.skip(requests).await;
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
     let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
     assert_eq!(lines("destination is down: "), 1, "{log}");

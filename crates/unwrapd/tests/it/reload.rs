@@ -111,9 +111,7 @@ async fn a_new_url_closes_the_circuit_of_a_destination() {
     serving.announced("attempts in a row failed");
     configure(&folder, &["old"], &[("app", &app.url)]);
     reload(&mut serving);
-    for _ in 0..failures {
-        app.next().await;
-    }
+    app.skip(failures).await;
     let answer = client()
         .get(format!("{}/api/v1/destinations", serving.admin))
         .send();

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::process::{Serving, add_to_config, write_server_config};
+use crate::support::process::{Serving, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{head, send, statuses, until_closed};
 use crate::support::{OPENAI_SECRET, TestGateway, Webhook, client};
@@ -146,8 +146,7 @@ async fn each_kind_of_refusal_is_logged_for_each_of_many_endpoints() {
         let answer = old.request(&client, &url).send().await.unwrap();
         assert_eq!(answer.status(), 401);
     }
-    let mut forged = webhook("wh_1");
-    forged.payload += " ";
+    let forged = webhook("wh_1").forged();
     for endpoint in ["e0", "production"] {
         let url = format!("{webhooks}/{endpoint}");
         let answer = forged.request(&client, &url).send().await.unwrap();
@@ -241,8 +240,7 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
     let address = serving.address();
     let client = client();
     let genuine = webhook("wh_1");
-    let mut forged = genuine.clone();
-    forged.payload += " ";
+    let forged = genuine.forged();
     let mut old = genuine.clone();
     old.headers.timestamp = "1".into();
     let mut malformed = genuine.clone();
@@ -285,18 +283,13 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
 /// are reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() {
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    add_to_config(
-        folder.path(),
-        "[[endpoint]]\nname = \"noisy\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    let (_folder, serving) = Serving::start_with_tables(
+        "[[endpoint]]\nname = \"noisy\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]",
     );
-    let serving = Serving::start(folder.path(), &[]);
     let noisy = serving.url.replace("/production", "/noisy");
     let client = client();
     let forged = async |id: String, url: &str| {
-        let mut forged = webhook(&id);
-        forged.payload += " ";
+        let forged = webhook(&id).forged();
         let answer = forged.request(&client, url).send().await.unwrap();
         assert_eq!(answer.status(), 401);
     };

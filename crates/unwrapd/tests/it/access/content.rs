@@ -29,8 +29,7 @@ async fn filled(read_payloads: bool) -> TestGateway {
     let payload = format!(r#"{{"type":"batch.completed","note":"{}"}}"#, MARKS[0]);
     let webhook = Webhook::with_payload("wh_1", &*payload);
     assert_eq!(test.post(&webhook).await, 200);
-    let mut forged = Webhook::with_payload("wh_2", payload);
-    forged.payload.push(' ');
+    let forged = Webhook::with_payload("wh_2", payload).forged();
     let forged = forged.request(test.client(), &test.url("production"));
     let forged = forged.header("user-agent", MARKS[2]).send().await.unwrap();
     assert_eq!(forged.status(), 401);

@@ -40,8 +40,7 @@ async fn every_query_of_the_dashboard_has_an_answer_and_no_rule_is_an_error() {
     let app = Application::start([Answer::Status(500)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let prometheus = Prometheus::start(test.gateway.admin().unwrap());
-    let mut forged = Webhook::new("wh_0", EventType::BatchCompleted);
-    forged.payload.push(' ');
+    let forged = Webhook::new("wh_0", EventType::BatchCompleted).forged();
     // Rates need two scrapes with different values.
     for number in 0.. {
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
