@@ -80,7 +80,7 @@ impl Application {
     }
 
     /// Waits for so many requests.
-    pub async fn skip(&mut self, requests: u64) {
+    pub async fn skip(&mut self, requests: usize) {
         for _ in 0..requests {
             self.next().await;
         }
