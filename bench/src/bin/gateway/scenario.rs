@@ -22,6 +22,7 @@ use crate::contestants::{Contestant, Installed};
 use crate::folder::Folder;
 use crate::load::Load;
 use crate::report::Report;
+use crate::statistics::median;
 use crate::webhook::{Ids, Kind, OpenAi};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -134,6 +135,30 @@ fn closed_loop_rate(
     let answers = load.closed_loop(scale.time)?;
     eprintln!("  {}: {:.0}/s", contestant.name(), answers.rate);
     Ok(answers.rate)
+}
+
+/// The rates of these contestants in each round. Reports the median of each.
+fn closed_loop_rates<const N: usize>(
+    installed: &Installed,
+    scale: &Scale,
+    report: &mut Report,
+    contestants: [Contestant; N],
+) -> anyhow::Result<[Vec<f64>; N]> {
+    let mut rates = [const { Vec::new() }; N];
+    for round in 0..scale.rounds {
+        for turn in 0..N {
+            // Each round begins with another contestant.
+            let index = (turn + round) % N;
+            rates[index].push(closed_loop_rate(installed, scale, contestants[index])?);
+        }
+    }
+    for (contestant, rates) in contestants.iter().zip(&rates) {
+        report.fact(
+            format!("{}, webhooks a second", contestant.name()),
+            format!("{:.0}", median(rates)),
+        );
+    }
+    Ok(rates)
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -1,10 +1,10 @@
 //! Durable receive, in webhooks a second, beside a bare handler and typical applications with and
 //! without a database.
 
-use super::{Scale, closed_loop_rate};
+use super::{Scale, closed_loop_rates};
 use crate::contestants::{Contestant, Installed};
 use crate::report::{Gate, Report};
-use crate::statistics::{median, ratio};
+use crate::statistics::ratio;
 
 const CONTESTANTS: [Contestant; 7] = [
     Contestant::Bare,
@@ -17,20 +17,7 @@ const CONTESTANTS: [Contestant; 7] = [
 ];
 
 pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let mut rates: [Vec<f64>; CONTESTANTS.len()] = Default::default();
-    for round in 0..scale.rounds {
-        for turn in 0..CONTESTANTS.len() {
-            // Each round begins with another contestant.
-            let index = (turn + round) % CONTESTANTS.len();
-            rates[index].push(closed_loop_rate(installed, scale, CONTESTANTS[index])?);
-        }
-    }
-    for (contestant, rates) in CONTESTANTS.iter().zip(&rates) {
-        report.fact(
-            format!("{}, webhooks a second", contestant.name()),
-            format!("{:.0}", median(rates)),
-        );
-    }
+    let rates = closed_loop_rates(installed, scale, report, CONTESTANTS)?;
 
     let [bare, ours, fastapi_sqlite, express_sqlite, without @ ..] = &rates;
     let gate = Gate::AtLeast(0.30, 0.50);
