@@ -7,9 +7,12 @@
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
+#[path = "support/request_to_try.rs"]
+mod request_to_try;
+
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
-use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
+use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
 
 /// OpenAI's webhooks have a few hundred bytes; those with the SIP headers of a call, a few
 /// thousand.
@@ -62,7 +65,7 @@ async fn work(event: UnwrapWebhookEvent) {
 #[actix_web::main]
 async fn main() -> anyhow::Result<()> {
     let webhooks = Webhooks::from_env()?;
-    print_request_to_try(&webhooks)?;
+    request_to_try::print(&webhooks)?;
     let webhooks = web::Data::new(webhooks);
     HttpServer::new(move || {
         App::new()
@@ -73,18 +76,5 @@ async fn main() -> anyhow::Result<()> {
     .bind("127.0.0.1:3000")?
     .run()
     .await?;
-    Ok(())
-}
-
-/// Not for production: everyone who reads this line can send the webhook for five minutes.
-fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
-    let body = EventType::ResponseCompleted.sample();
-    let headers = webhooks.sign_now(body, format!("wh_{}", std::process::id()))?;
-    println!("listening; try:\ncurl -i http://127.0.0.1:3000/webhook -d '{body}' \\");
-    println!("  -H 'content-type: application/json' \\");
-    let lines = headers
-        .pairs()
-        .map(|(name, value)| format!("  -H '{name}: {value}'"));
-    println!("{}", lines.join(" \\\n"));
     Ok(())
 }

@@ -7,6 +7,9 @@
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
+#[path = "support/request_to_try.rs"]
+mod request_to_try;
+
 use std::collections::HashSet;
 
 use axum::Router;
@@ -14,7 +17,7 @@ use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use openai_webhooks::axum::Webhook;
-use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
+use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -76,24 +79,11 @@ async fn main() -> anyhow::Result<()> {
     tokio::spawn(work(queued));
 
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    print_request_to_try(&webhooks)?;
+    request_to_try::print(&webhooks)?;
     let app = Router::new()
         .route("/webhook", post(receive))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(App { webhooks, queue });
     axum::serve(listener, app).await?;
-    Ok(())
-}
-
-/// Not for production: everyone who reads this line can send the webhook for five minutes.
-fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
-    let body = EventType::ResponseCompleted.sample();
-    let headers = webhooks.sign_now(body, format!("wh_{}", std::process::id()))?;
-    println!("listening; try:\ncurl -i http://127.0.0.1:3000/webhook -d '{body}' \\");
-    println!("  -H 'content-type: application/json' \\");
-    let lines = headers
-        .pairs()
-        .map(|(name, value)| format!("  -H '{name}: {value}'"));
-    println!("{}", lines.join(" \\\n"));
     Ok(())
 }
