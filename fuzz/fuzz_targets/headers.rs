@@ -3,12 +3,16 @@
 
 #![no_main]
 
+#[path = "../../crates/openai-webhooks/tests/support/signature_list.rs"]
+mod signature_list;
+
 use std::sync::LazyLock;
 
 use data_encoding::BASE64;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use openai_webhooks::{DEFAULT_TOLERANCE, Secret, WEBHOOK_ID_BYTES_MAX, Webhooks};
+use signature_list::{count_items, lists_signature};
 
 const KEY: [u8; 32] = [7; 32];
 const NAMES: [[&[u8]; 4]; 3] = [
@@ -217,51 +221,13 @@ fn second_verifier<'p>(
     // Several signature headers form one list. A repetition of the first one adds nothing.
     let first = values(2).find(|list| !list.is_empty())?;
     let others = values(2).filter(|list| *list != first);
-    let groups: Vec<Vec<&[u8]>> = std::iter::once(first)
-        .chain(others)
-        .flat_map(|list| list.split(|b| matches!(b, b' ' | b'\t')))
-        .map(|group| group.split(|&b| b == b',').collect())
-        .collect();
+    let lists: Vec<&[u8]> = std::iter::once(first).chain(others).collect();
     let good = signature(id, timestamp, body);
-    let items: usize = groups.iter().map(|tokens| count_items(tokens)).sum();
-    let is_signed = groups.iter().any(|tokens| lists(tokens, good.as_bytes()));
+    let items: usize = lists.iter().map(|list| count_items(list)).sum();
+    let is_signed = lists
+        .iter()
+        .any(|list| lists_signature(list, good.as_bytes()));
     (items <= 32 && is_signed).then_some((id, seconds))
-}
-
-/// A version of a signature: `v1`, `v1a`, `v2`.
-fn is_version(token: &[u8]) -> bool {
-    (2..=8).contains(&token.len())
-        && token[0].eq_ignore_ascii_case(&b'v')
-        && token[1].is_ascii_digit()
-        && token.iter().all(u8::is_ascii_alphanumeric)
-}
-
-/// Number of items in a list of tokens. A version and the token after it form one item.
-fn count_items(tokens: &[&[u8]]) -> usize {
-    let is_item = |&at: &usize| !tokens[at].is_empty() && !(at > 0 && is_version(tokens[at - 1]));
-    (0..tokens.len()).filter(is_item).count()
-}
-
-/// `true` if the list has the signature: alone, after an empty token, after another signature, or
-/// after its own `v1`.
-fn lists(tokens: &[&[u8]], good: &[u8]) -> bool {
-    let looks_signed = |token: &[u8]| {
-        let end = token
-            .iter()
-            .rposition(|&b| b != b'=')
-            .map_or(0, |at| at + 1);
-        let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"+/".contains(b);
-        token.len() >= 44 && token[..end].iter().all(is_letter)
-    };
-    (0..tokens.len()).any(|at| {
-        let before = |by: usize| at.checked_sub(by).map(|at| tokens[at]);
-        tokens[at] == good
-            && match before(1) {
-                None | Some(b"") => true,
-                Some(b"v1") => !before(2).is_some_and(is_version),
-                Some(other) => looks_signed(other),
-            }
-    })
 }
 
 fn signature(id: &[u8], timestamp: &[u8], body: &[u8]) -> String {
