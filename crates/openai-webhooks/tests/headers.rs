@@ -394,16 +394,15 @@ mod single_headers {
             "1750287078 ,",
             "00000000001750287078",
         ] {
-            let error = verdict(&with(WEBHOOK_TIMESTAMP, time)).unwrap_err();
-            assert_eq!(error, VerificationError::MalformedTimestamp, "{time}");
-            assert_eq!(error.http_status(), 400);
+            let headers = with(WEBHOOK_TIMESTAMP, time);
+            assert_refused(&headers, VerificationError::MalformedTimestamp, 400);
         }
     }
 
     #[test]
     fn the_text_of_the_time_is_signed_as_it_came() {
-        let error = verdict(&with(WEBHOOK_TIMESTAMP, "01750287078")).unwrap_err();
-        assert_eq!(error, VerificationError::SignatureMismatch);
+        let headers = with(WEBHOOK_TIMESTAMP, "01750287078");
+        assert_refused(&headers, VerificationError::SignatureMismatch, 401);
     }
 }
 
@@ -437,9 +436,8 @@ mod signatures {
             "v2,XwQ1PfLRcS+eF4fuKIxhTev9LOfyGjIqIWxmTuxlVZQ=",
             "v1,XwQ1PfLRcS+eF4fuKIxhTev9 LOfyGjIqIWxmTuxlVZQ=",
         ] {
-            let error = verdict(&with(WEBHOOK_SIGNATURE, signature)).unwrap_err();
-            assert_eq!(error, VerificationError::SignatureMismatch, "{signature}");
-            assert_eq!(error.http_status(), 401);
+            let headers = with(WEBHOOK_SIGNATURE, signature);
+            assert_refused(&headers, VerificationError::SignatureMismatch, 401);
         }
     }
 
@@ -471,9 +469,8 @@ mod signatures {
     #[test]
     fn a_signature_above_the_limit_is_refused_even_beside_a_matching_one() {
         let list = format!("{SIGNATURE} {}", "x ".repeat(32));
-        let error = verdict(&with(WEBHOOK_SIGNATURE, &list)).unwrap_err();
-        assert_eq!(error, VerificationError::TooManySignatures);
-        assert_eq!(error.http_status(), 401);
+        let headers = with(WEBHOOK_SIGNATURE, &list);
+        assert_refused(&headers, VerificationError::TooManySignatures, 401);
     }
 
     #[test]
@@ -510,6 +507,13 @@ fn verdict(headers: &(impl HeadersLike + ?Sized)) -> Result<(), VerificationErro
 #[track_caller]
 fn assert_proven(headers: &(impl HeadersLike + ?Sized)) {
     assert_eq!(verdict(headers), Ok(()));
+}
+
+#[track_caller]
+fn assert_refused(headers: &[(&str, &str)], expected: VerificationError, status: u16) {
+    let error = verdict(headers).unwrap_err();
+    assert_eq!(error, expected, "{headers:?}");
+    assert_eq!(error.http_status(), status);
 }
 
 /// The good headers, with this one replaced.
