@@ -107,11 +107,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => "an application in this process; it unwraps with the library",
     };
     outln!("  destination  {to}    {what}")?;
-    if is_ours {
-        let secret = secret.expose();
-        outln!("  secret       {}    made for this run", secret.as_str())?;
-    } else {
-        outln!("  secret       from {OPENAI_WEBHOOK_SECRET}")?;
+    let ours = is_ours.then(|| secret.expose());
+    match &ours {
+        Some(ours) => outln!("  secret       {}    made for this run", ours.as_str())?,
+        None => outln!("  secret       from {OPENAI_WEBHOOK_SECRET}")?,
     }
 
     let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
@@ -133,7 +132,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    explain(&endpoint, &secret, is_ours)?;
+    explain(&endpoint, ours.as_deref().map(String::as_str))?;
     tokio::select! {
         stayed = tour.stay() => stayed?,
         () = signals.next() => {}
@@ -170,17 +169,13 @@ async fn usual_or_free() -> SocketAddr {
     }
 }
 
-fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()> {
+fn explain(endpoint: &str, ours: Option<&str>) -> anyhow::Result<()> {
     // unwrapd may not be on the PATH: `cargo run` does not put it there.
     let unwrapd = std::env::current_exe()?;
     let unwrapd = unwrapd.display();
     outln!("\nTo send more, in another terminal:")?;
-    if is_ours {
-        let secret = secret.expose();
-        outln!("  export {OPENAI_WEBHOOK_SECRET}={}", secret.as_str())?;
-    } else {
-        outln!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
-    }
+    let secret = ours.unwrap_or("…    # the same as here");
+    outln!("  export {OPENAI_WEBHOOK_SECRET}={secret}")?;
     outln!("  {unwrapd} trigger response.completed --to {endpoint}")?;
     outln!("or any payload with curl:")?;
     outln!("  {unwrapd} sign event.json > headers.txt")?;

@@ -237,14 +237,10 @@ fn step(event: &PipelineEvent) -> Option<String> {
         PipelineEvent::Received { bytes, .. } => format!("received {bytes} B"),
         PipelineEvent::Refused { reason, .. } => format!("refused: {reason}"),
         PipelineEvent::Verified { .. } => "verified".into(),
-        PipelineEvent::Accepted {
-            accepted: Accepted::New,
-            ..
-        } => "stored".into(),
-        PipelineEvent::Accepted {
-            accepted: Accepted::Duplicate,
-            ..
-        } => "a duplicate, already stored: not delivered again".into(),
+        PipelineEvent::Accepted { accepted, .. } => match accepted {
+            Accepted::New => "stored".into(),
+            Accepted::Duplicate => "a duplicate, already stored: not delivered again".into(),
+        },
         PipelineEvent::AttemptEnded {
             answer,
             next: Next::Delivered,
@@ -258,14 +254,11 @@ fn step(event: &PipelineEvent) -> Option<String> {
         } => format!("attempt {attempt} failed ({answer}), will be retried"),
         PipelineEvent::AttemptEnded { answer, .. } => format!("given up: {answer}"),
         PipelineEvent::Expired { .. } => format!("given up: {EXPIRED}"),
-        PipelineEvent::CircuitChanged {
-            change: CircuitChange::Opens,
-            ..
-        } => "the application is down: its deliveries wait".into(),
-        PipelineEvent::CircuitChanged {
-            change: CircuitChange::Closes,
-            ..
-        } => "the application is up again".into(),
+        PipelineEvent::CircuitChanged { change, .. } => match change {
+            CircuitChange::Opens => "the application is down: its deliveries wait".into(),
+            CircuitChange::Closes => "the application is up again".into(),
+            _ => return None,
+        },
         _ => return None,
     })
 }
