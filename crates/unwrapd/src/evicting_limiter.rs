@@ -330,6 +330,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use tokio::task::JoinHandle;
     use tokio::time::timeout;
 
     use super::*;
@@ -338,6 +339,20 @@ mod tests {
     fn tick() {
         let now = Instant::now();
         while Instant::now() == now {}
+    }
+
+    /// A limiter of one permit, which is in use.
+    async fn busy() -> (Arc<EvictingLimiter>, Permit) {
+        let limiter = EvictingLimiter::new(1);
+        let only = limiter.acquire().await;
+        only.set_busy();
+        (limiter, only)
+    }
+
+    /// A client that waits for a permit.
+    fn newcomer(limiter: &Arc<EvictingLimiter>) -> JoinHandle<Permit> {
+        let limiter = Arc::clone(limiter);
+        tokio::spawn(async move { limiter.acquire().await })
     }
 
     async fn stays(permit: &Permit) -> bool {
@@ -413,10 +428,7 @@ mod tests {
         let quick = limiter.acquire().await;
         tick();
         let slow = limiter.acquire().await;
-        let newcomer = tokio::spawn({
-            let limiter = Arc::clone(&limiter);
-            async move { limiter.acquire().await }
-        });
+        let newcomer = newcomer(&limiter);
         quick.evict.notified().await;
         quick.set_busy();
         slow.evicted().await;
@@ -427,22 +439,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_client_is_evicted_at_the_end_even_a_busy_one() {
-        let limiter = EvictingLimiter::new(1);
-        let busy = limiter.acquire().await;
-        busy.set_busy();
+        let (limiter, only) = busy().await;
         limiter.evict_all();
-        busy.evicted().await;
+        only.evicted().await;
     }
 
     #[tokio::test]
     async fn a_caller_waits_until_a_client_is_idle() {
-        let limiter = EvictingLimiter::new(1);
-        let only = limiter.acquire().await;
-        only.set_busy();
-        let newcomer = tokio::spawn({
-            let limiter = Arc::clone(&limiter);
-            async move { limiter.acquire().await }
-        });
+        let (limiter, only) = busy().await;
+        let newcomer = newcomer(&limiter);
         tokio::task::yield_now().await;
         only.set_idle();
         only.evicted().await;
@@ -452,9 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_gives_up_takes_no_permit() {
-        let limiter = EvictingLimiter::new(1);
-        let only = limiter.acquire().await;
-        only.set_busy();
+        let (limiter, only) = busy().await;
         drop(timeout(Duration::ZERO, limiter.acquire()).await);
         only.set_idle();
         assert!(stays(&only).await);

@@ -231,6 +231,22 @@ mod tests {
         (json["messages"].as_u64().unwrap(), at)
     }
 
+    /// The number of events that it has missed, which the stream tells next.
+    async fn missed(subscriber: &mut Subscriber) -> Option<u64> {
+        match subscriber.next().await {
+            Some(Live::Missed { events, .. }) => events,
+            other => panic!("it has missed some: {other:?}"),
+        }
+    }
+
+    /// An event that the stream leaves out.
+    fn commit(live: &LiveEvents) {
+        live.events.emit(Level::TRACE, || PipelineEvent::Committed {
+            changes: 1,
+            duration: Duration::ZERO,
+        });
+    }
+
     #[tokio::test]
     async fn a_subscriber_that_comes_again_misses_nothing() {
         let live = live();
@@ -251,10 +267,7 @@ mod tests {
     async fn a_commit_is_no_event_of_the_stream() {
         let live = live();
         let mut subscriber = live.subscribe(Start::Now);
-        live.events.emit(Level::TRACE, || PipelineEvent::Committed {
-            changes: 1,
-            duration: Duration::ZERO,
-        });
+        commit(&live);
         emit(&live, 1);
         assert_eq!(pruned(&mut subscriber).await.0, 1);
     }
@@ -269,10 +282,7 @@ mod tests {
             emit(&live, messages);
             pruned(&mut quick).await;
         }
-        let Some(Live::Missed { events, .. }) = slow.next().await else {
-            panic!("the oldest are gone");
-        };
-        assert_eq!(events, Some(more));
+        assert_eq!(missed(&mut slow).await, Some(more));
         assert_eq!(pruned(&mut slow).await.0, more + 1);
     }
 
@@ -282,16 +292,10 @@ mod tests {
         let mut subscriber = live.subscribe(Start::Now);
         // The recorder has no chance to read meanwhile. Some of what it loses are commits.
         for messages in 1..=1_034 {
-            live.events.emit(Level::TRACE, || PipelineEvent::Committed {
-                changes: 1,
-                duration: Duration::ZERO,
-            });
+            commit(&live);
             emit(&live, messages);
         }
-        let Some(Live::Missed { events, .. }) = subscriber.next().await else {
-            panic!("some are gone");
-        };
-        assert_eq!(events, None);
+        assert_eq!(missed(&mut subscriber).await, None);
         assert_eq!(pruned(&mut subscriber).await.0, 523);
         // One that has received all since then learns the number again.
         while pruned(&mut subscriber).await.0 < 1_034 {}
@@ -300,10 +304,7 @@ mod tests {
             emit(&live, messages);
             pruned(&mut subscriber).await;
         }
-        let Some(Live::Missed { events, .. }) = slow.next().await else {
-            panic!("the oldest are gone");
-        };
-        assert_eq!(events, Some(7));
+        assert_eq!(missed(&mut slow).await, Some(7));
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,8 +322,7 @@ mod tests {
         assert!(!live.events.is_observed(Level::TRACE));
         // The next recording is another one.
         let mut again = live.subscribe(Start::After(at));
-        let missed = again.next().await;
-        assert!(matches!(missed, Some(Live::Missed { events: None, .. })));
+        assert_eq!(missed(&mut again).await, None);
         emit(&live, 2);
         assert_eq!(pruned(&mut again).await.0, 2);
     }
@@ -331,8 +331,7 @@ mod tests {
     async fn a_subscriber_without_a_position_has_missed_an_unknown_number() {
         let live = live();
         let mut subscriber = live.subscribe(Start::Unknown);
-        let missed = subscriber.next().await;
-        assert!(matches!(missed, Some(Live::Missed { events: None, .. })));
+        assert_eq!(missed(&mut subscriber).await, None);
     }
 
     #[tokio::test]

@@ -327,6 +327,14 @@ fn check_address(ip: IpAddr) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
+    /// Each of these texts is refused for its cause.
+    #[track_caller]
+    fn assert_refused(read: fn(&str) -> Result<Url, String>, wrong: &[(&str, &str)]) {
+        for (text, cause) in wrong {
+            assert_eq!(read(text), Err((*cause).to_owned()), "{text}");
+        }
+    }
+
     #[test]
     fn urls_that_can_work_are_taken_as_they_are() {
         for good in [
@@ -348,7 +356,7 @@ mod tests {
 
     #[test]
     fn urls_that_cannot_work_are_refused_with_the_cause() {
-        for (wrong, cause) in [
+        let wrong = [
             ("", NO_URL),
             ("app", NO_URL),
             ("/webhook", NO_URL),
@@ -424,9 +432,8 @@ mod tests {
             ("http://me:hunter2@${HOST}/h", USER),
             ("me:hunter2@app/h", USER),
             ("http://me@app", USER),
-        ] {
-            assert_eq!(http_url(wrong), Err(cause.to_owned()), "{wrong}");
-        }
+        ];
+        assert_refused(http_url, &wrong);
         assert!(
             http_url("http://::1/h")
                 .unwrap_err()
@@ -451,7 +458,7 @@ mod tests {
         ] {
             assert_eq!(typed_url(typed).unwrap().as_str(), meant, "{typed}");
         }
-        for (typed, cause) in [
+        let wrong = [
             ("0", WRONG_PORT),
             ("65536", WRONG_PORT),
             (":0/h", WRONG_PORT),
@@ -463,9 +470,8 @@ mod tests {
             ("//app/h", NO_HOST),
             ("", NO_HOST),
             (":", NO_HOST),
-        ] {
-            assert_eq!(typed_url(typed), Err(cause.to_owned()), "{typed}");
-        }
+        ];
+        assert_refused(typed_url, &wrong);
         assert!(
             typed_url("/webhook")
                 .unwrap_err()
