@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from application import Application
+from scenery import Scenery
 from visitors import Visitors
 
 # A page loads its content again every five seconds, and another program may keep the machine busy.
@@ -49,6 +50,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=[NO_NETWORK])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def scenery():
+    with Scenery() as scenery:
+        yield scenery
 
 
 @pytest.fixture

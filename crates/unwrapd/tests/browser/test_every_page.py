@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 import axe
-from scenery import OPERATE, Scenery
+from scenery import OPERATE
 from test_access import log_in
 from visitors import PHONE
 
@@ -29,12 +29,6 @@ NAMES = [
     "system",
     "problem",
 ]
-
-
-@pytest.fixture(scope="module")
-def scenery():
-    with Scenery() as scenery:
-        yield scenery
 
 
 @pytest.fixture(scope="module")

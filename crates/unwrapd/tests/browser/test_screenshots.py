@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from scenery import OPERATE, Scenery
+from scenery import OPERATE
 from test_access import log_in
 from visitors import DESKTOP, PHONE
 
@@ -29,12 +29,6 @@ NAMES = [
     "refused-request",
     "system",
 ]
-
-
-@pytest.fixture(scope="module")
-def scenery():
-    with Scenery() as scenery:
-        yield scenery
 
 
 @pytest.mark.parametrize("look", LOOKS)
