@@ -13,8 +13,7 @@ const SEED: u64 = 20_260_101;
 /// ledger and the store agree.
 async fn is_refused_while_it_lasts(fault: Fault, why: &str) {
     let rig = Rig::start_under_load(SEED).await;
-    rig.shim.inject(&fault);
-    rig.refuses().await;
+    rig.refuses_under(&fault).await;
     rig.says_why(why).await;
     rig.shim.lift();
     rig.acknowledges().await;

@@ -25,8 +25,7 @@ const LARGE_BYTES: usize = 30_000;
 /// For a while, the disk returns other bytes than were written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_reads_as_garbage_is_refused_until_it_reads_well() {
-    let mut rig = Rig::start(SEED).await;
-    rig.deliver(SOME).await;
+    let mut rig = Rig::start_with_deliveries(SEED, SOME).await;
     move_log(&rig.database());
     rig.close_database().await;
     rig.shim.inject(&Fault {
@@ -42,12 +41,17 @@ async fn a_database_that_reads_as_garbage_is_refused_until_it_reads_well() {
     rig.balances().await;
 }
 
+/// A gateway that rests after some deliveries, and the file that its database is in as a whole.
+async fn with_open_database() -> (Rig, File) {
+    let rig = Rig::start_with_deliveries(SEED, SOME).await;
+    move_log(&rig.database());
+    let database = File::options().write(true).open(rig.database());
+    (rig, database.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_database_acknowledges_nothing() {
-    let mut rig = Rig::start(SEED).await;
-    rig.deliver(SOME).await;
-    move_log(&rig.database());
-    let database = File::options().write(true).open(rig.database()).unwrap();
+    let (rig, database) = with_open_database().await;
     let garbage = database.metadata().unwrap().len() - HEADER_BYTES;
     let garbage = vec![0xA5; usize::try_from(garbage).unwrap()];
     database.write_all_at(&garbage, HEADER_BYTES).unwrap();
@@ -58,10 +62,7 @@ async fn a_damaged_database_acknowledges_nothing() {
 /// A new database in the place of the old one would accept duplicates as new webhooks.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_database_acknowledges_nothing() {
-    let mut rig = Rig::start(SEED).await;
-    rig.deliver(SOME).await;
-    move_log(&rig.database());
-    let database = File::options().write(true).open(rig.database()).unwrap();
+    let (mut rig, database) = with_open_database().await;
     let acknowledged = rig.ledger.read(|book| book.acknowledged);
     database.set_len(0).unwrap();
     rig.load();

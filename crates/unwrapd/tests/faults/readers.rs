@@ -35,11 +35,7 @@ async fn a_webhook_not_synced_is_not_acknowledged_beside_a_reader() {
     let mut rig = Rig::start_under_load(SEED).await;
     // Some faults come when nothing can be lost, so there are several rounds.
     for _ in 0..ROUNDS {
-        rig.shim.inject(&Fault::new(SYNC, Errno::IO));
-        rig.refuses().await;
-        rig.kill().await;
-        rig.shim.lift();
-        rig.shim.lose_what_is_not_synced();
+        rig.dies_unsynced().await;
         let reader = reader(&rig);
         rig.start_gateway().await.unwrap();
         rig.acknowledges().await;
@@ -57,22 +53,19 @@ async fn a_webhook_not_synced_is_not_acknowledged_beside_a_reader() {
 async fn webhooks_are_accepted_again_beside_a_reader_when_the_disk_works() {
     let mut rig = Rig::start_under_load(SEED).await;
     let reader = reader(&rig);
-    rig.shim.inject(&Fault::new(SYNC, Errno::IO));
-    rig.refuses().await;
+    rig.refuses_under(&Fault::new(SYNC, Errno::IO)).await;
     rig.shim.lift();
     rig.acknowledges().await;
     rig.kill().await;
     drop(reader);
-    rig.survives_power_cut().await;
-    rig.balances().await;
+    rig.balances_after_power_cut().await;
 }
 
 /// SQLite moves a part of the log without syncing the database, and records in the index, which a
 /// reader keeps, that it is moved. If the sync of the rest fails, nothing moves that part again.
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_moved_before_a_sync_failed_are_moved_again_beside_a_reader() {
-    let mut rig = Rig::start(SEED).await;
-    rig.deliver(SOME).await;
+    let mut rig = Rig::start_with_deliveries(SEED, SOME).await;
     let reader = reader(&rig);
     rig.deliver(SOME).await;
     rig.kill().await;
@@ -92,6 +85,5 @@ async fn frames_moved_before_a_sync_failed_are_moved_again_beside_a_reader() {
     rig.deliver(1).await;
     rig.kill().await;
     drop(reader);
-    rig.survives_power_cut().await;
-    rig.balances().await;
+    rig.balances_after_power_cut().await;
 }

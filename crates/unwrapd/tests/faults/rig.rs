@@ -92,6 +92,13 @@ impl Rig {
         rig
     }
 
+    /// Starts everything, and delivers this many webhooks, so that nothing is in progress.
+    pub(crate) async fn start_with_deliveries(seed: u64, count: usize) -> Self {
+        let mut rig = Self::start(seed).await;
+        rig.deliver(count).await;
+        rig
+    }
+
     pub(crate) fn load(&mut self) {
         for _ in 0..SENDERS {
             self.senders.spawn(openai::send(
@@ -242,6 +249,12 @@ impl Rig {
         self.start_gateway().await.unwrap();
     }
 
+    /// Ends the test with a power cut, after which the ledger and the store must agree.
+    pub(crate) async fn balances_after_power_cut(mut self) {
+        self.survives_power_cut().await;
+        self.balances().await;
+    }
+
     /// Waits until more webhooks are acknowledged, which shows that it receives.
     pub(crate) async fn acknowledges(&self) {
         let aim = self.ledger.read(|book| book.acknowledged) + PLAIN;
@@ -253,6 +266,20 @@ impl Rig {
     pub(crate) async fn refuses(&self) {
         let aim = self.ledger.read(|book| book.refused) + PLAIN;
         self.wait_for("refuses", |book| book.refused >= aim).await;
+    }
+
+    /// Injects the fault, and waits until webhooks are refused because of it.
+    pub(crate) async fn refuses_under(&self, fault: &Fault) {
+        self.shim.inject(fault);
+        self.refuses().await;
+    }
+
+    /// Kills the gateway while syncs fail. What was not synced is lost, and the disk works again.
+    pub(crate) async fn dies_unsynced(&mut self) {
+        self.refuses_under(&Fault::new(SYNC, Errno::IO)).await;
+        self.kill().await;
+        self.shim.lift();
+        self.shim.lose_what_is_not_synced();
     }
 
     async fn wait_for(&self, what: &str, is_so: impl FnMut(&Book) -> bool) {

@@ -14,13 +14,11 @@ const SEED: u64 = 20_260_102;
 /// may depend on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_lost_by_a_failed_sync_is_not_acknowledged() {
-    let mut rig = Rig::start_under_load(SEED).await;
-    rig.shim.inject(&Fault::new(SYNC, Errno::IO));
-    rig.refuses().await;
+    let rig = Rig::start_under_load(SEED).await;
+    rig.refuses_under(&Fault::new(SYNC, Errno::IO)).await;
     rig.shim.lift();
     rig.acknowledges().await;
-    rig.survives_power_cut().await;
-    rig.balances().await;
+    rig.balances_after_power_cut().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,13 +35,8 @@ async fn a_power_cut_loses_nothing_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_not_synced_when_the_process_died_is_not_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;
-    rig.shim.inject(&Fault::new(SYNC, Errno::IO));
-    rig.refuses().await;
-    rig.kill().await;
-    rig.shim.lift();
-    rig.shim.lose_what_is_not_synced();
+    rig.dies_unsynced().await;
     rig.start_gateway().await.unwrap();
     rig.acknowledges().await;
-    rig.survives_power_cut().await;
-    rig.balances().await;
+    rig.balances_after_power_cut().await;
 }
