@@ -108,6 +108,17 @@ async fn problem(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
+/// Requests each of these paths, which must be answered with its status, an error as a problem.
+async fn assert_statuses(request: impl Fn(&str) -> RequestBuilder, expected: &[(&str, u16)]) {
+    for (path, status) in expected {
+        let answer = request(path).send().await.unwrap();
+        assert_eq!(answer.status(), *status, "{path}");
+        if *status >= 400 {
+            problem(answer).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_route_takes_the_tokens_and_the_sessions_with_the_right_that_it_needs() {
     let test = guarded().await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use unwrapd::admin::routes;
 
-use super::{OPERATE, PAGE, READ, header, log_in, path, problem, request, tokens};
+use super::{OPERATE, PAGE, READ, assert_statuses, header, log_in, path, request, tokens};
 use crate::support::{TestGateway, client_that_stays};
 
 const BASE: &str = "/ops/unwrapd";
@@ -41,7 +41,7 @@ async fn every_route_is_served_with_the_prefix_and_without() {
 async fn the_prefix_counts_as_whole_segments_and_once() {
     let test = below().await;
     let (admin, client) = (test.admin(), client_that_stays());
-    for (path, status) in [
+    let expected = [
         ("/ops/unwrapd/livez", 200),
         ("/ops/unwrapd/livez?x=1", 200),
         ("/livez", 200),
@@ -51,13 +51,8 @@ async fn the_prefix_counts_as_whole_segments_and_once() {
         ("/OPS/unwrapd/livez", 404),
         ("/ops/unwrapd/ops/unwrapd/livez", 404),
         ("/ops/unwrapd//livez", 404),
-    ] {
-        let answer = client.get(format!("{admin}{path}")).send().await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        if status == 404 {
-            problem(answer).await;
-        }
-    }
+    ];
+    assert_statuses(|path| client.get(format!("{admin}{path}")), &expected).await;
 }
 
 #[tokio::test]

@@ -6,12 +6,20 @@ use reqwest::{Client, RequestBuilder, Response};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{COOKIE, OPERATE, PAGE, READ, change, form, guarded, header, log_in, problem, session};
+use super::{
+    COOKIE, OPERATE, PAGE, READ, assert_statuses, change, form, guarded, header, log_in, problem,
+    session,
+};
 use crate::support::{TestGateway, client_that_stays};
 
 /// A page, as a browser asks for it.
 fn page(client: &Client, url: &str) -> RequestBuilder {
     client.get(url).header("accept", PAGE)
+}
+
+/// The request as a browser sends it because of a page of this site.
+fn from(request: RequestBuilder, site: &str) -> RequestBuilder {
+    request.header("sec-fetch-site", site)
 }
 
 /// The value of an attribute of the first element with this beginning.
@@ -155,7 +163,7 @@ async fn a_log_in_stays_on_this_port() {
 async fn a_browser_is_led_to_log_in_only_where_it_asks_for_a_page() {
     let test = guarded().await;
     let (admin, client) = (test.admin(), client_that_stays());
-    for (path, status) in [
+    let expected = [
         ("/", 303),
         ("/x", 303),
         ("//evil.example", 303),
@@ -167,16 +175,8 @@ async fn a_browser_is_led_to_log_in_only_where_it_asks_for_a_page() {
         ("/api/v1/gateways", 401),
         ("/api/v1/nothing", 404),
         ("/api", 404),
-    ] {
-        let answer = page(&client, &format!("{admin}{path}"))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        if [401, 404].contains(&status) {
-            problem(answer).await;
-        }
-    }
+    ];
+    assert_statuses(|path| page(&client, &format!("{admin}{path}")), &expected).await;
     for accept in ["*/*", "application/json", "text/css,*/*;q=0.1"] {
         let request = client.get(format!("{admin}/x")).header("accept", accept);
         let answer = request.send().await.unwrap();
@@ -196,11 +196,7 @@ async fn an_error_is_a_page_for_a_browser() {
     let html = text_of(answer).await;
     assert!(html.contains("<h1>Not Found</h1>"), "{html}");
     let refused = log_in(&client, &admin, READ, "/").header("accept", PAGE);
-    let refused = refused
-        .header("sec-fetch-site", "cross-site")
-        .send()
-        .await
-        .unwrap();
+    let refused = from(refused, "cross-site").send().await.unwrap();
     assert_eq!(refused.status(), 403);
     assert!(refused.headers().get("set-cookie").is_none());
     text_of(refused).await;
@@ -216,8 +212,8 @@ async fn a_link_on_another_site_leads_to_the_page_by_a_request_of_this_site() {
     let test = guarded().await;
     let (admin, client) = (test.admin(), client_that_stays());
     let url = format!("{admin}/x?a=b");
-    let from = |site| page(&client, &url).header("sec-fetch-site", site);
-    let answer = from("cross-site").send().await.unwrap();
+    let from_site = |site| from(page(&client, &url), site);
+    let answer = from_site("cross-site").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let html = text_of(answer).await;
     let refresh = attribute(&html, "<meta http-equiv=\"refresh\"", "content");
@@ -227,26 +223,22 @@ async fn a_link_on_another_site_leads_to_the_page_by_a_request_of_this_site() {
     );
     // The repeated request has the cookie, or there is none and it leads to the log-in.
     let session = session(&admin, READ).await;
-    let repeated = from("same-origin")
+    let repeated = from_site("same-origin")
         .header("cookie", &session)
         .send()
         .await
         .unwrap();
     assert_eq!(repeated.status(), 404, "there is no such page");
     for site in ["same-origin", "none", "same-site"] {
-        let answer = from(site).send().await.unwrap();
+        let answer = from_site(site).send().await.unwrap();
         assert_eq!(answer.status(), 303, "{site}");
     }
-    let expired = from("cross-site").header("cookie", format!("{COOKIE}=read.1.x"));
+    let expired = from_site("cross-site").header("cookie", format!("{COOKIE}=read.1.x"));
     assert_eq!(expired.send().await.unwrap().status(), 303);
     // A port without tokens has no sessions.
     let open = TestGateway::start(vec![]).await;
     let request = page(&client, &format!("{}/x", open.admin()));
-    let answer = request
-        .header("sec-fetch-site", "cross-site")
-        .send()
-        .await
-        .unwrap();
+    let answer = from(request, "cross-site").send().await.unwrap();
     assert_eq!(answer.status(), 404);
 }
 
