@@ -34,6 +34,12 @@ fn copy(from: &Home, to: &Home) -> Output {
 }
 
 #[track_caller]
+fn assert_refused(output: &Output, code: i32, says: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", told(output));
+    assert_told(output, says);
+}
+
+#[track_caller]
 fn assert_copied(output: &Output) {
     assert!(output.status.success(), "{}", told(output));
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();

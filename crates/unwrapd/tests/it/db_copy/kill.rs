@@ -136,8 +136,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         let other = Home::file(&folder, "other.db");
         fill(&other, 1, Timestamp::now()).await;
         let refused = copy(&other, &target);
-        assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert_told(&refused, "an incomplete copy of another source");
+        assert_refused(&refused, 2, "an incomplete copy of another source");
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
         // It is neither a source nor a store.
         target.configure(folder.path(), "http://127.0.0.1:9/");
@@ -147,11 +146,9 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             .arg(config)
             .output()
             .unwrap();
-        assert_eq!(check.status.code(), Some(1), "{}", told(&check));
-        assert_told(&check, "an incomplete copy");
+        assert_refused(&check, 1, "an incomplete copy");
         let refused = copy(&target, &Home::file(&folder, "never.db"));
-        assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
-        assert_told(&refused, "an incomplete copy");
+        assert_refused(&refused, 1, "an incomplete copy");
 
         // A gateway ran on the source in between.
         let store = source.open(&Bounds::default()).await;
@@ -162,8 +159,8 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         store.settle(attempt).await.unwrap();
         store.close().await;
         let refused = copy(&source, &target);
-        assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert_told(&refused, "has changed since (`delivery` has other content)");
+        let cause = "has changed since (`delivery` has other content)";
+        assert_refused(&refused, 2, cause);
     }
 }
 

@@ -4,12 +4,6 @@ use rusqlite::Connection;
 
 use super::*;
 
-#[track_caller]
-fn assert_refused(output: &Output, code: i32, says: &str) {
-    assert_eq!(output.status.code(), Some(code), "{}", told(output));
-    assert!(told(output).contains(says), "{}", told(output));
-}
-
 /// A closed store with one message.
 async fn one(home: &Home, id: &str) {
     let store = home.open(&Bounds::default()).await;
@@ -124,23 +118,17 @@ async fn a_source_that_is_not_there_or_of_another_version_is_refused() {
     assert!(!folder.path().join("nothing.db").exists());
 
     let file = Home::file(&folder, "1000.db");
-    one(&file, "wh_1").await;
-    file.change("PRAGMA user_version = 1000");
-    assert_refused(&copy(&file, &target), 1, "newer version");
-    assert_refused(
-        &copy(&nothing_but(&folder).await, &file),
-        1,
-        "newer version",
-    );
-    let newer = Home::schema();
-    one(&newer, "wh_1").await;
-    newer.change("INSERT INTO migration VALUES (1000)");
-    assert_refused(&copy(&newer, &nothing), 1, "newer version");
-    assert_refused(
-        &copy(&nothing_but(&folder).await, &newer),
-        1,
-        "newer version",
-    );
+    let schema = Home::schema();
+    for (home, change, other) in [
+        (&file, "PRAGMA user_version = 1000", &target),
+        (&schema, "INSERT INTO migration VALUES (1000)", &nothing),
+    ] {
+        one(home, "wh_1").await;
+        home.change(change);
+        assert_refused(&copy(home, other), 1, "newer version");
+        let source = nothing_but(&folder).await;
+        assert_refused(&copy(&source, home), 1, "newer version");
+    }
 }
 
 /// A store that could be copied.
