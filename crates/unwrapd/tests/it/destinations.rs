@@ -43,6 +43,21 @@ fn delivery(payload: impl Into<Bytes>) -> Delivery {
     }
 }
 
+#[track_caller]
+fn assert_delivered(outcome: &Outcome) {
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+}
+
+/// The answer must have each of these parts.
+#[track_caller]
+fn assert_answer(outcome: &Outcome, parts: &[&str]) {
+    let answer = outcome.answer();
+    assert!(
+        parts.iter().all(|part| answer.contains(part)),
+        "{outcome:?}"
+    );
+}
+
 async fn sent(settings: &DestinationSettings, delivery: &Delivery) -> Outcome {
     let destination = build(settings).unwrap();
     tokio::time::timeout(PATIENCE, destination.send(delivery))

@@ -12,7 +12,7 @@ use unwrapd::destinations::command::CommandSettings;
 use unwrapd::destinations::{DestinationSettings, Kind};
 use unwrapd::pipeline_events::PipelineEvent;
 
-use super::{delivery, patient, sent};
+use super::{assert_answer, assert_delivered, delivery, patient, sent};
 use crate::support::{PATIENCE, TestGateway, Webhook};
 
 /// A shell script, only in tests: the gateway itself starts no shell.
@@ -70,7 +70,7 @@ async fn a_command_gets_the_payload_on_stdin_and_the_facts_in_a_clean_environmen
 async fn the_exit_code_decides() {
     let empty = delivery("{}");
     let outcome = sent(&script("exit 0", &[]), &empty).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     for (text, answer, has_wait) in [
         ("exit 75", "exit 75: try later", true),
         ("exit 1", "exit 1", false),
@@ -99,10 +99,9 @@ async fn a_command_that_is_not_there_is_a_failure_that_says_so() {
     }));
     let outcome = sent(&settings, &delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Failed { .. }));
-    let answer = outcome.answer();
-    assert!(
-        answer.contains("`/no/such/program` cannot be started") && answer.contains("executable"),
-        "{answer}"
+    assert_answer(
+        &outcome,
+        &["`/no/such/program` cannot be started", "executable"],
     );
 }
 
@@ -126,7 +125,7 @@ async fn a_command_need_not_read_its_stdin() {
     let large = delivery(vec![b'x'; 1 << 20]);
     for script_text in ["exit 0", "exec <&-; exit 0"] {
         let outcome = sent(&script(script_text, &[]), &large).await;
-        assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+        assert_delivered(&outcome);
     }
 }
 
@@ -139,7 +138,7 @@ async fn no_content_of_a_message_prevents_a_command_from_starting() {
     hostile.message.event_type = Some("a\0b".into());
     let settings = script("test -z \"$UNWRAPD_EVENT_TYPE$UNWRAPD_EVENT_ID\"", &[]);
     let outcome = sent(&settings, &hostile).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
 }
 
 #[tokio::test]
@@ -237,7 +236,7 @@ async fn a_process_left_behind_by_a_command_does_not_delay_the_outcome() {
         &[&leash.path],
     );
     let outcome = sent(&settings, &delivery(vec![b'x'; 1 << 20])).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
 
     let left_behind: i32 = outcome.said().as_str().parse().unwrap();
     let left_behind = rustix::process::Pid::from_raw(left_behind).unwrap();

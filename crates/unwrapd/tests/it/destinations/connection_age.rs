@@ -12,12 +12,11 @@ use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use unwrapd::delivery::Outcome;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::destinations::Destination as _;
 use unwrapd::destinations::http::{CONNECTION_AGE_MAX, HttpDestination, HttpSettings};
 
-use super::delivery;
+use super::{assert_delivered, delivery};
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{APP_SECRET, PATIENCE, address_of, loopback};
@@ -82,7 +81,7 @@ impl Move {
 
     async fn deliver(&self) {
         let outcome = self.destination.send(&delivery("{}")).await;
-        assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+        assert_delivered(&outcome);
     }
 }
 
@@ -134,7 +133,7 @@ async fn a_request_under_way_ends_on_its_old_connection() {
     }
     answer.notify_one();
     let outcome = under_way.await.unwrap();
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     assert!(!test.old.has_more() && !test.new.has_more());
 }
 

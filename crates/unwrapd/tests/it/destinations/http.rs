@@ -19,7 +19,7 @@ use unwrapd::destinations::http::{HttpDestination, HttpSettings};
 use unwrapd::destinations::{Destination as _, DestinationSettings, Kind, build};
 use unwrapd::pipeline_events::PipelineEvent;
 
-use super::{delivery, patient, sent};
+use super::{assert_answer, assert_delivered, delivery, patient, sent};
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, unwrapd, write_config};
 use crate::support::{APP_SECRET, OPENAI_SECRET, TestGateway, Webhook, destination};
@@ -125,7 +125,7 @@ async fn a_response_body_that_does_not_end_does_not_delay_the_outcome() {
     let endless = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
     let server = RawServer::start([endless.to_owned()]).await;
     let outcome = sent(&to(&server.url), &delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     assert_eq!(outcome.said().as_str(), "half of it");
 }
 
@@ -258,7 +258,7 @@ async fn a_private_name_is_fine_where_the_configuration_says_so() {
     let mut settings = http(&named(&app, "app"));
     settings.allow_private = true;
     let outcome = with_lookup(settings, ScriptedLookup::new([&["127.0.0.1"]])).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     assert!(app.next().await.verified().is_ok());
 }
 
@@ -275,9 +275,9 @@ async fn a_name_is_checked_for_each_new_connection() {
     let settings = http(&server.url.replace("127.0.0.1", "localhost"));
     let destination = HttpDestination::with_lookup(settings, Limits::default(), lookup).unwrap();
     let outcome = destination.send(&delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     let outcome = destination.send(&delivery("{}")).await;
-    assert!(outcome.answer().contains("169.254.169.254"), "{outcome:?}");
+    assert_answer(&outcome, &["169.254.169.254"]);
 }
 
 #[tokio::test]
@@ -285,7 +285,7 @@ async fn localhost_is_a_name_like_an_address() {
     let mut app = Application::start([]).await;
     let settings = to(&named(&app, "localhost"));
     let outcome = sent(&settings, &delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     app.next().await;
 }
 

@@ -13,7 +13,7 @@ use unwrapd::destinations::jsonl::JsonLinesSettings;
 use unwrapd::destinations::{DestinationSettings, Kind, build};
 use unwrapd::pipeline_events::PipelineEvent;
 
-use super::{delivery, patient, sent};
+use super::{assert_delivered, delivery, patient, sent};
 use crate::support::process::{unwrapd, write_destinations};
 use crate::support::{OPENAI_SECRET, TestGateway, Webhook, client};
 
@@ -34,7 +34,7 @@ async fn a_message_is_a_line_of_a_file_private_to_the_user() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let outcome = sent(&lines_to(&file), &delivery(r#"{"id": "evt_1"}"#)).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     assert_eq!(
         std::fs::read_to_string(&file).unwrap(),
         "{\"webhook_id\":\"wh_1\",\"endpoint\":\"production\",\"type\":\"batch.completed\",\
@@ -84,7 +84,7 @@ async fn a_file_that_is_moved_away_or_removed_is_created_again() {
     let destination = build(&lines_to(&file)).unwrap();
     let write = async || {
         let outcome = destination.send(&delivery("{}")).await;
-        assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+        assert_delivered(&outcome);
     };
     write().await;
     write().await;
@@ -123,7 +123,7 @@ async fn a_line_that_cannot_be_written_is_a_failure_to_retry() {
 
     std::fs::create_dir(folder.path().join("there")).unwrap();
     let outcome = destination.send(&delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
 
     // Opening it would wait for a reader, and nothing would be stored.
     let pipe = folder.path().join("pipe");

@@ -14,7 +14,7 @@ use unwrapd::delivery::Outcome;
 use unwrapd::destinations::jsonl::JsonLinesSettings;
 use unwrapd::destinations::{Destination, DestinationSettings, Kind, build};
 
-use super::{delivery, patient};
+use super::{assert_answer, assert_delivered, delivery, patient};
 use crate::support::OPENAI_SECRET;
 use crate::support::process::{unwrapd, write_destinations};
 
@@ -38,7 +38,7 @@ async fn writers_that_share_a_file_write_whole_lines_and_no_empty_ones() {
         writing.spawn(async move {
             for _ in 0..LINES {
                 let outcome = destination.send(&delivery(payload.clone())).await;
-                assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+                assert_delivered(&outcome);
             }
         });
     }
@@ -66,10 +66,10 @@ async fn a_lock_that_is_never_released_is_a_failure_and_no_hang() {
     let destination = build(&lines_to(&file)).unwrap();
     let outcome = destination.send(&delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
-    assert!(outcome.answer().contains("holds the lock"), "{outcome:?}");
+    assert_answer(&outcome, &["holds the lock"]);
     drop(held);
     let outcome = destination.send(&delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
 }
 
 /// Log rotation reads the file and removes it. A line written into it after that is lost.

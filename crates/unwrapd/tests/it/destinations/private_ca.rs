@@ -13,7 +13,7 @@ use unwrapd::delivery::Outcome;
 use unwrapd::destinations::Kind;
 use unwrapd::destinations::http::{Authorities, HttpSettings};
 
-use super::{delivery, patient, sent};
+use super::{assert_answer, assert_delivered, delivery, patient, sent};
 use crate::support::process::{
     Serving, checked, destination_table, unwrapd, write_config, write_destinations,
 };
@@ -49,17 +49,13 @@ async fn an_authority_that_the_destination_names_is_trusted() {
     let (ours, other) = (authority("ours"), authority("other"));
     let server = signed_by(&ours, "localhost", None);
     let outcome = delivered(&server, Some(&ours.pem())).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     let bundle = format!("# two of them\n{}\n{}", other.pem(), ours.pem());
     let outcome = delivered(&server, Some(&bundle)).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     for ca in [None, Some(other.pem())] {
         let outcome = delivered(&server, ca.as_deref()).await;
-        let answer = outcome.answer();
-        assert!(
-            answer.contains("UnknownIssuer") && answer.contains("`ca = \"FILE\"`"),
-            "{answer}"
-        );
+        assert_answer(&outcome, &["UnknownIssuer", "`ca = \"FILE\"`"]);
     }
 }
 
@@ -67,11 +63,7 @@ async fn an_authority_that_the_destination_names_is_trusted() {
 async fn an_authority_with_a_new_key_under_its_old_name_is_reported() {
     let server = signed_by(&authority("ours"), "localhost", None);
     let outcome = delivered(&server, Some(&authority("ours").pem())).await;
-    let answer = outcome.answer();
-    assert!(
-        answer.contains("another key") && answer.contains("`ca = \"FILE\"`"),
-        "{answer}"
-    );
+    assert_answer(&outcome, &["another key", "`ca = \"FILE\"`"]);
 }
 
 /// A certificate as `openssl req -x509` makes it, which is the usual one.
@@ -79,14 +71,10 @@ async fn an_authority_with_a_new_key_under_its_old_name_is_reported() {
 async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
     let server = self_signed(None);
     let outcome = delivered(&server, Some(&server.0.pem())).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     for ca in [None, Some(self_signed(None).0.pem())] {
         let outcome = delivered(&server, ca.as_deref()).await;
-        let answer = outcome.answer();
-        assert!(
-            answer.contains("self-signed") && answer.contains("`ca = \"FILE\"`"),
-            "{answer}"
-        );
+        assert_answer(&outcome, &["self-signed", "`ca = \"FILE\"`"]);
     }
 }
 
@@ -96,11 +84,11 @@ async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_n
     let ours = authority("ours");
     let server = signed_by(&ours, "localhost", None);
     let outcome = delivered(&server, Some(&server.0.pem())).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     // No other certificate of that authority is trusted.
     let another = signed_by(&ours, "localhost", None);
     let outcome = delivered(&another, Some(&server.0.pem())).await;
-    assert!(outcome.answer().contains("UnknownIssuer"), "{outcome:?}");
+    assert_answer(&outcome, &["UnknownIssuer"]);
 }
 
 #[tokio::test]
@@ -111,30 +99,24 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     ] {
         let server = self_signed(Some(years));
         let outcome = delivered(&server, Some(&server.0.pem())).await;
-        assert!(outcome.answer().contains(cause), "{outcome:?}");
+        assert_answer(&outcome, &[cause]);
 
         let ours = authority("ours");
         let server = signed_by(&ours, "localhost", Some(years));
         for named in [ours.pem(), server.0.pem()] {
             let outcome = delivered(&server, Some(&named)).await;
-            assert!(outcome.answer().contains(cause), "{outcome:?}");
+            assert_answer(&outcome, &[cause]);
         }
     }
     let url = |address: SocketAddr| format!("https://127.0.0.1:{}/", address.port());
     let server = self_signed(None);
     let outcome = delivered_to(&url(serve(&server)), Some(&server.0.pem())).await;
-    assert!(
-        outcome.answer().contains("is for") && outcome.answer().contains("localhost"),
-        "{outcome:?}"
-    );
+    assert_answer(&outcome, &["is for", "localhost"]);
     let ours = authority("ours");
     let server = signed_by(&ours, "other.example", None);
     for named in [ours.pem(), server.0.pem()] {
         let outcome = delivered(&server, Some(&named)).await;
-        assert!(
-            outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
-            "{outcome:?}"
-        );
+        assert_answer(&outcome, &["is for", "other.example"]);
     }
 }
 
@@ -160,7 +142,7 @@ async fn http_and_https_mixed_up_are_reported() {
         b"",
     ] {
         let outcome = delivered_to(&format!("https://{}/", saying(answer).await), None).await;
-        assert!(outcome.answer().contains(remedy), "{outcome:?}");
+        assert_answer(&outcome, &[remedy]);
     }
 
     let remedy = "write https:// in the URL";
@@ -175,7 +157,7 @@ async fn http_and_https_mixed_up_are_reported() {
         saying(b"").await,
     ] {
         let outcome = delivered_to(&format!("http://{server}/"), None).await;
-        assert!(outcome.answer().contains(remedy), "{outcome:?}");
+        assert_answer(&outcome, &[remedy]);
     }
 }
 

@@ -10,7 +10,7 @@ use unwrapd::destinations::Kind;
 use unwrapd::destinations::http::{Authorities, HttpSettings, ProxySettings};
 
 use super::private_ca::saying;
-use super::{delivery, patient, sent};
+use super::{assert_answer, assert_delivered, delivery, patient, sent};
 use crate::support::application::Application;
 use crate::support::process::{Serving, checked, destination_table, write_destinations};
 use crate::support::proxy::{ProxyRules, ProxyServer};
@@ -42,7 +42,7 @@ async fn the_proxy_looks_the_name_up_and_gets_the_whole_url() {
     // The proxy's name resolves to a private address, as usual.
     let named = proxy.url().replace("127.0.0.1", "localhost");
     let outcome = deliver(through(&named, "http://app.invalid/webhook")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     assert!(app.next().await.verified().is_ok());
     let heads = proxy.heads();
     assert!(
@@ -62,7 +62,7 @@ async fn a_url_of_https_goes_through_a_tunnel() {
     let mut settings = through(&proxy.url(), "https://app.invalid/webhook");
     settings.authorities = Some(Authorities::read(&ca).unwrap());
     let outcome = deliver(settings).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     let heads = proxy.heads();
     assert!(
         heads[0].starts_with("CONNECT app.invalid:443 HTTP/1.1"),
@@ -150,7 +150,7 @@ async fn a_bad_certificate_of_a_proxy_is_attributed_to_the_proxy() {
     let proxy = ProxyServer::start(server, ProxyRules::default()).await;
     let outcome = deliver(through(&proxy.url(), "https://app.invalid/")).await;
     let cause = "the certificate of the server is signed by no authority";
-    assert!(outcome.answer().contains(cause), "{outcome:?}");
+    assert_answer(&outcome, &[cause]);
 }
 
 fn write_through(folder: &Path, url: &str, lines: &str) {

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
-use unwrapd::delivery::Outcome;
 use unwrapd::destinations::Kind;
 use unwrapd::destinations::command::CommandSettings;
 
-use super::{delivery, patient, sent};
+use super::{assert_delivered, delivery, patient, sent};
 use crate::support::process::write_destinations;
 use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, client};
 
@@ -82,7 +81,7 @@ async fn a_process_left_behind_on_purpose_goes_on() {
         arguments: vec!["-c".into(), script.into(), file.to_str().unwrap().into()],
     }));
     let outcome = sent(&settings, &delivery("{}")).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_delivered(&outcome);
     let left = number_in(&file).unwrap();
     assert!(is_alive(left));
     let process = rustix::process::Pid::from_raw(left).unwrap();
