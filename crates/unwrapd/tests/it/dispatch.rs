@@ -60,6 +60,24 @@ struct Quick {
     panics: usize,
 }
 
+impl Quick {
+    /// Panics in its first attempts.
+    fn that_panics(panics: usize) -> Arc<Self> {
+        Arc::new(Self {
+            panics,
+            ..Self::default()
+        })
+    }
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered {
+        answer: String::new(),
+        status: None,
+        said: ResponseExcerpt::default(),
+    }
+}
+
 #[async_trait]
 impl Destination for Quick {
     async fn send(&self, _delivery: &Delivery) -> Outcome {
@@ -68,11 +86,7 @@ impl Destination for Quick {
         if sent < self.panics {
             std::panic::resume_unwind(Box::new("for the test"));
         }
-        Outcome::Delivered {
-            answer: String::new(),
-            status: None,
-            said: ResponseExcerpt::default(),
-        }
+        delivered()
     }
 
     fn kind(&self) -> &'static str {
@@ -148,10 +162,7 @@ async fn a_backlog_is_claimed_in_batches_and_the_destination_does_not_wait_for_t
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_panics_loses_neither_its_slots_nor_its_deliveries() {
     let store = store_with_backlog(8).await;
-    let quick = Arc::new(Quick {
-        panics: 8,
-        ..Quick::default()
-    });
+    let quick = Quick::that_panics(8);
     let begun_at = tokio::time::Instant::now();
     let (_switch, _running) = dispatch(&store, &quick, 2);
     until(async || store.tally().await.delivered == 8).await;
@@ -199,10 +210,7 @@ async fn deliveries_claimed_ahead_are_released_at_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_is_attempted_when_due_without_a_wakeup() {
     let store = store_with_backlog(1).await;
-    let quick = Arc::new(Quick {
-        panics: 3,
-        ..Quick::default()
-    });
+    let quick = Quick::that_panics(3);
     let begun_at = tokio::time::Instant::now();
     let (_switch, _running) = dispatch(&store, &quick, 1);
     until(async || store.tally().await.pending == 0).await;

@@ -23,11 +23,7 @@ impl Destination for Remembers {
         let number = delivery.message.webhook_id[3..].parse().unwrap();
         self.0.lock().unwrap().push(number);
         sleep(Duration::from_millis(1)).await;
-        Outcome::Delivered {
-            answer: String::new(),
-            status: None,
-            said: ResponseExcerpt::default(),
-        }
+        delivered()
     }
 
     fn kind(&self) -> &'static str {
@@ -62,13 +58,24 @@ async fn keep(number: usize, store: &MemoryStore, reservation: Option<Reservatio
     assert_eq!(accepted, Accepted::New);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hand_off_needs_no_claim() {
+/// Dispatches an empty store to a destination, until the dispatcher waits for deliveries.
+async fn dispatch_nothing() -> (
+    Arc<MemoryStore>,
+    Registry,
+    Arc<Remembers>,
+    (DropGuard, JoinHandle<()>),
+) {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
+    let running = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
+    (store, registry, app, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_off_needs_no_claim() {
+    let (store, registry, app, (_switch, _running)) = dispatch_nothing().await;
     for number in 0..200 {
         arrives(number, &store, &registry).await;
         sleep(Duration::from_millis(2)).await;
@@ -141,11 +148,7 @@ async fn a_waiting_delivery_is_not_overtaken_by_many() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hand_off_at_the_end_is_released_for_the_next_dispatcher() {
-    let (store, registry) = (store_with_backlog(0).await, Registry::default());
-    let app = Arc::new(Remembers::default());
-    let (switch, running) = dispatch_by(&registry, &store, app.clone(), 4);
-    until(async || store.claims.load(Ordering::SeqCst) > 0).await;
-    sleep(Duration::from_millis(10)).await;
+    let (store, registry, app, (switch, running)) = dispatch_nothing().await;
     let reservation = place(&registry);
     assert!(reservation.is_some());
     drop(switch);
@@ -164,11 +167,7 @@ async fn a_hand_off_at_the_end_is_released_for_the_next_dispatcher() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hand_off_whose_lease_ended_while_it_was_stored_is_claimed_first() {
-    let (store, registry) = (store_with_backlog(0).await, Registry::default());
-    let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
-    until(async || store.claims.load(Ordering::SeqCst) > 0).await;
-    sleep(Duration::from_millis(10)).await;
+    let (store, registry, app, (_switch, _running)) = dispatch_nothing().await;
     let reservation = place(&registry);
     sleep(Duration::from_secs(50)).await;
     let claims = store.claims.load(Ordering::SeqCst);
