@@ -47,14 +47,14 @@ async fn said(admin: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Its exit code and its output on stderr.
-async fn complained(admin: &str, arguments: &[&str]) -> (i32, String) {
+/// It prints only on stderr, this text among others, and ends with this code.
+async fn complains(admin: &str, arguments: &[&str], code: i32, text: &str) {
     let output = run(admin, arguments).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    let problem = String::from_utf8(output.stderr).unwrap();
+    let ended = output.status.code().unwrap();
+    assert_eq!(ended, code, "{arguments:?}: {problem}");
+    assert!(problem.contains(text), "{arguments:?}: {problem}");
 }
 
 async fn next_ids(app: &mut Application, count: usize) -> Vec<String> {
@@ -249,16 +249,9 @@ async fn a_replay_gives_a_new_destination_earlier_messages() {
     assert_eq!(audit.next().await.webhook_id(), "wh_1");
     test.settled().await;
     assert!(!app.has_more());
-    let (code, problem) = complained(
-        &test.admin(),
-        &["replay", "wh_1", "--to", "nobody", "--yes"],
-    )
-    .await;
-    assert_eq!(code, 2);
-    assert!(
-        problem.contains("no destination of the configuration"),
-        "{problem}"
-    );
+    let to_nobody = ["replay", "wh_1", "--to", "nobody", "--yes"];
+    let problem = "no destination of the configuration";
+    complains(&test.admin(), &to_nobody, 2, problem).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,8 +300,7 @@ async fn dead_letters_are_dropped_and_stay_visible() {
     test.settled().await;
     let admin = test.admin();
 
-    let (code, problem) = complained(&admin, &["dead", "drop", "--yes"]).await;
-    assert_eq!((code, problem.contains("--all")), (2, true), "{problem}");
+    complains(&admin, &["dead", "drop", "--yes"], 2, "--all").await;
     assert_eq!(
         said(&admin, &["dead", "drop", "wh_1", "--yes"]).await,
         "dropped 1 dead letter\n"
@@ -346,12 +338,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
 
         let mut serving = Serving::start(folder.path(), &[("UNWRAPD_CRASH_AT", case)]);
         let admin = serving.admin.clone();
-        let (code, problem) = complained(&admin, &replay).await;
-        assert_eq!(code, 1, "{case}");
-        assert!(
-            problem.contains("with `--token t1` to continue"),
-            "{case}: {problem}"
-        );
+        complains(&admin, &replay, 1, "with `--token t1` to continue").await;
         assert!(!serving.died(case).success(), "{case}");
 
         let serving = Serving::start(folder.path(), &[]);

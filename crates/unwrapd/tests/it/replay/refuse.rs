@@ -52,17 +52,11 @@ async fn a_command_that_fails_names_the_remedy() {
         ),
     ];
     for (arguments, code, text) in cases {
-        let (ended, problem) = complained(&admin, arguments).await;
-        assert_eq!(ended, code, "{arguments:?}: {problem}");
-        assert!(problem.contains(text), "{arguments:?}: {problem}");
+        complains(&admin, arguments, code, text).await;
     }
     test.stop().await;
-    let (code, problem) = complained(&admin, &["events", "ls"]).await;
-    assert_eq!(code, 1);
-    assert!(
-        problem.contains("start it with `unwrapd serve`, or name its admin port with --admin"),
-        "{problem}"
-    );
+    let remedy = "start it with `unwrapd serve`, or name its admin port with --admin";
+    complains(&admin, &["events", "ls"], 1, remedy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,12 +71,7 @@ async fn a_command_without_a_terminal_replays_and_drops_only_with_yes() {
         &["dead", "drop", "--all"],
         &["replay", "wh_1"],
     ] {
-        let (code, problem) = complained(&test.admin(), arguments).await;
-        assert_eq!(
-            (code, problem.contains("Pass --yes")),
-            (2, true),
-            "{problem}"
-        );
+        complains(&test.admin(), arguments, 2, "Pass --yes").await;
     }
     assert_eq!(test.gateway.store().tally().await.dead, 1);
 }
