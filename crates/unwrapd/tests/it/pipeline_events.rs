@@ -56,11 +56,15 @@ impl Seen {
     }
 }
 
-pub(crate) fn count(events: &[PipelineEvent], name: &str) -> usize {
-    events.iter().filter(|event| event.name() == name).count()
+/// There must be as many events of each name.
+#[track_caller]
+pub(crate) fn assert_counts(events: &[PipelineEvent], expected: &[(&str, usize)]) {
+    for (name, times) in expected {
+        let events_of = events.iter().filter(|event| event.name() == *name);
+        assert_eq!(events_of.count(), *times, "{name} in {events:#?}");
+    }
 }
 
-/// Pauses or resumes the destination `app`, as an operator does.
 #[tokio::test]
 async fn a_forged_request_is_refused_once_and_stored_in_the_quarantine() {
     let test = TestGateway::start(vec![]).await;
@@ -97,15 +101,14 @@ async fn a_forged_request_is_refused_once_and_stored_in_the_quarantine() {
     assert_eq!((endpoint, status, code), (None, 404, "no_such_path"));
     assert_eq!(request.as_deref(), Some("POST /webhooks/nowhere"));
     let all = seen.all(test).await;
-    for (name, times) in [
+    let expected = [
         ("received", 1),
         ("refused", 2),
         ("quarantined", 1),
         ("verified", 0),
         ("accepted", 0),
-    ] {
-        assert_eq!(count(&all, name), times, "{name} in {all:#?}");
-    }
+    ];
+    assert_counts(&all, &expected);
 }
 
 #[tokio::test]
@@ -138,15 +141,14 @@ async fn a_webhook_is_accepted_once_and_its_copy_is_a_duplicate() {
         [event(Accepted::New), event(Accepted::Duplicate)],
         "{all:#?}"
     );
-    for (name, times) in [
+    let expected = [
         ("received", 2),
         ("verified", 2),
         ("claimed", 1),
         ("attempt_ended", 1),
         ("settled", 1),
-    ] {
-        assert_eq!(count(&all, name), times, "{name} in {all:#?}");
-    }
+    ];
+    assert_counts(&all, &expected);
 }
 
 #[tokio::test]
@@ -181,9 +183,10 @@ async fn each_attempt_ends_once_and_is_settled_once() {
         assert_eq!((attempt, next == Next::Delivered), (number, is_last));
     }
     let all = seen.all(test).await;
-    for name in ["claimed", "attempt_ended", "settled"] {
-        assert_eq!(count(&all, name), 3, "{name} in {all:#?}");
-    }
+    assert_counts(
+        &all,
+        &["claimed", "attempt_ended", "settled"].map(|name| (name, 3)),
+    );
 }
 
 #[tokio::test]
@@ -211,7 +214,7 @@ async fn a_circuit_opens_once_and_closes_once() {
         assert!(answer.unwrap().starts_with("HTTP "));
     }
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "circuit_changed"), 2, "{all:#?}");
+    assert_counts(&all, &[("circuit_changed", 2)]);
     // Each follows the attempt that caused it. The store and the port emit events meanwhile.
     let of_dispatch = ["claimed", "attempt_ended", "circuit_changed"];
     let names = all.iter().map(PipelineEvent::name);
@@ -233,8 +236,7 @@ async fn a_pause_and_a_resumption_are_one_event_each_despite_repeated_requests()
         test.switch_app(verb).await;
     }
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "paused"), 1, "{all:#?}");
-    assert_eq!(count(&all, "resumed"), 1, "{all:#?}");
+    assert_counts(&all, &[("paused", 1), ("resumed", 1)]);
 }
 
 #[tokio::test]
@@ -256,8 +258,7 @@ async fn a_call_that_is_too_old_expires_once_without_an_attempt() {
     };
     assert_eq!(next, Next::Dead);
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "expired"), 1, "{all:#?}");
-    assert_eq!(count(&all, "attempt_ended"), 0, "{all:#?}");
+    assert_counts(&all, &[("expired", 1), ("attempt_ended", 0)]);
     assert!(!app.has_more());
 }
 
@@ -307,8 +308,7 @@ async fn a_store_that_cannot_make_one_change_does_not_refuse_the_others() {
         assert_eq!(test.post(&webhook).await, status, "{id}");
     }
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "store_refusing"), 0, "{all:#?}");
-    assert_eq!(count(&all, "store_recovered"), 0, "{all:#?}");
+    assert_counts(&all, &[("store_refusing", 0), ("store_recovered", 0)]);
 }
 
 #[tokio::test]

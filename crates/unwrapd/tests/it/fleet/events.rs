@@ -5,7 +5,7 @@ use unwrapd::config::StoreUrl;
 use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{database, store_url};
-use crate::pipeline_events::{Seen, count};
+use crate::pipeline_events::{Seen, assert_counts};
 use crate::support::postgres;
 use crate::support::{TestGateway, Webhook};
 
@@ -25,8 +25,7 @@ async fn a_database_that_refuses_and_recovers_says_so_once_each() {
     assert_eq!(test.post(&webhook).await, 200);
     seen.next("store_recovered").await;
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "store_refusing"), 1, "{all:#?}");
-    assert_eq!(count(&all, "store_recovered"), 1, "{all:#?}");
+    assert_counts(&all, &[("store_refusing", 1), ("store_recovered", 1)]);
 }
 
 #[tokio::test]
@@ -46,8 +45,7 @@ async fn a_gateway_that_joins_and_leaves_is_an_event_each_at_the_others() {
     };
     assert_eq!(left, joined);
     let all = seen.all(test).await;
-    assert_eq!(count(&all, "gateway_joined"), 1, "{all:#?}");
-    assert_eq!(count(&all, "gateway_left"), 1, "{all:#?}");
+    assert_counts(&all, &[("gateway_joined", 1), ("gateway_left", 1)]);
 }
 
 /// The last event about an address must say whether a gateway is there.
