@@ -29,12 +29,7 @@ const GOOD: usize = 100;
 async fn thousands_of_idle_connections_lock_no_client_out() {
     const PLACES: usize = 768;
     let crowd = size(1_000, 10_000);
-    // Time-outs so long that they end no connection.
-    let siege = Siege::begin(&format!(
-        "connections_max = {PLACES}
-        head_timeout_seconds = 300
-        idle_timeout_seconds = 300"
-    ));
+    let siege = Siege::begin_with_connections(PLACES);
     let mut connections = JoinSet::new();
     for n in 0..crowd {
         let mut stream = TcpStream::connect(siege.address).await.unwrap();
@@ -64,11 +59,7 @@ async fn clients_that_drip_lock_no_other_out() {
     const DRIP: Duration = Duration::from_secs(1);
     let crowd = size(200, 1_000);
     let places = size(128, 768);
-    let siege = Siege::begin(&format!(
-        "connections_max = {places}
-        head_timeout_seconds = 300
-        body_timeout_seconds = 300"
-    ));
+    let siege = Siege::begin_with_connections(places);
     let mut clients = JoinSet::new();
     for n in 0..crowd {
         let address = siege.address;

@@ -44,6 +44,17 @@ pub(super) struct Siege {
 }
 
 impl Siege {
+    /// Starts as [`begin`](Self::begin) does, with so many connections at most, and with time-outs
+    /// so long that they end none.
+    pub(super) fn begin_with_connections(connections_max: usize) -> Self {
+        Self::begin(&format!(
+            "connections_max = {connections_max}
+            head_timeout_seconds = 300
+            body_timeout_seconds = 300
+            idle_timeout_seconds = 300"
+        ))
+    }
+
     /// Starts the gateway with these lines in `[server]`, and good webhooks.
     pub(super) fn begin(server: &str) -> Self {
         let limit = getrlimit(Resource::Nofile);
