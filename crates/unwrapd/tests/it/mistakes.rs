@@ -4,7 +4,7 @@ mod paths;
 mod secrets;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -15,6 +15,13 @@ use crate::support::{APP_SECRET, OPENAI_SECRET};
 const ENDPOINT: &str =
     "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
 
+/// Writes the configuration into the folder, and returns its path.
+fn write(folder: &Path, config: impl AsRef<[u8]>) -> PathBuf {
+    let file = folder.join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    file
+}
+
 fn with_secrets(command: &mut Command) -> &mut Command {
     command
         .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
@@ -22,8 +29,7 @@ fn with_secrets(command: &mut Command) -> &mut Command {
 }
 
 fn serve_in(folder: &Path, config: &[u8], arguments: &[&str]) -> Output {
-    let file = folder.join("unwrapd.toml");
-    std::fs::write(&file, config).unwrap();
+    let file = write(folder, config);
     with_secrets(&mut unwrapd())
         .args(["serve", "--config"])
         .arg(file)

@@ -7,7 +7,7 @@ use unwrapd::config::Config;
 use unwrapd::destinations::Kind;
 use unwrapd::destinations::jsonl::JsonLinesSettings;
 
-use super::with_secrets;
+use super::{ENDPOINT, with_secrets, write};
 use crate::support::OPENAI_SECRET;
 use crate::support::process::{Serving, unwrapd};
 
@@ -74,9 +74,7 @@ fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_proc
 #[test]
 fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
     let folder = TempDir::new().unwrap();
-    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
-    let file = folder.path().join("unwrapd.toml");
-    std::fs::write(&file, config).unwrap();
+    write(folder.path(), ENDPOINT);
     for run in [
         "cat unwrapd.toml | \"$0\" serve --check --config /dev/stdin",
         "\"$0\" serve --check --config /dev/stdin < unwrapd.toml",

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;
 
-use super::{ENDPOINT, check, serve_in, with_secrets};
+use super::{ENDPOINT, check, serve_in, with_secrets, write};
 use crate::support::OPENAI_SECRET;
 use crate::support::process::{checked, told, unwrapd};
 
@@ -163,9 +163,7 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 #[test]
 fn a_configuration_that_everybody_may_change_is_warned_of() {
     let folder = TempDir::new().unwrap();
-    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
-    let file = folder.path().join("unwrapd.toml");
-    std::fs::write(&file, config).unwrap();
+    let file = write(folder.path(), ENDPOINT);
     for (mode, is_warned) in [(0o666, true), (0o644, false), (0o660, false)] {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
         let (code, told) = checked(folder.path());
