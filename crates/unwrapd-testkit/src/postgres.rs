@@ -155,6 +155,13 @@ impl Server {
         self.sql_at(self.port, sql)
     }
 
+    /// Ends the connections of all stores.
+    pub fn cut_stores(&self) {
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
+        );
+    }
+
     /// Runs SQL as [`sql`](Self::sql) does. `None` if the server is unavailable.
     pub fn try_sql(&self, sql: &str) -> Option<String> {
         let output = self.psql(self.port, sql);

@@ -20,6 +20,11 @@ use crate::support::{PATIENCE, TestGateway, Webhook, client, destination, until}
 
 const SCHEMA: &str = "replicated";
 const SENDERS: usize = 4;
+/// Number of commits that wait for a stand-by.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+/// Number of those that store messages.
+const ACCEPTING: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
 
 /// A primary that waits for its stand-by, and the stand-by.
 fn pair() -> [Server; 2] {
@@ -44,6 +49,15 @@ async fn in_use(servers: [&Server; 2], id: &str) -> Arc<dyn Store> {
     let store: Arc<dyn Store> = Arc::new(store.unwrap());
     assert_eq!(accept(&store, id, 0).await, Accepted::New);
     store
+}
+
+/// Waits until the store accepts this message.
+async fn accepts(store: &Arc<dyn Store>, id: &str) {
+    until("it accepts", async || {
+        let accepted = store.accept(message(id, at(0)), vec![]).await;
+        accepted.is_ok()
+    })
+    .await;
 }
 
 /// Sends webhooks without end, and repeats refused ones.
@@ -170,7 +184,7 @@ async fn a_stand_by_that_takes_over_has_all_acknowledged_messages() {
     old.start_again();
     let left_behind = messages(&old);
     for _ in 0..3 {
-        new.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'");
+        new.cut_stores();
         load.goes_on(100).await;
     }
     // Not even when there is no other server.
@@ -215,7 +229,6 @@ async fn a_stand_by_that_takes_over_has_all_acknowledged_messages() {
 /// although the stand-by never got it. A copy that arrives then must not be acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
-    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
     let store = in_use([&primary, &standby], "wh_1").await;
     let accept = |id: &'static str| {
@@ -274,9 +287,7 @@ async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
     .await;
     new.promote();
     // Existing connections have no knowledge of it. Each new connection contacts both hosts.
-    old.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
-    );
+    old.cut_stores();
     let mut number = 2;
     let deadline = Instant::now() + PATIENCE;
     while messages(&new).len() < 4 {
@@ -292,7 +303,6 @@ async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
 /// Commits wait for a stand-by for an unknown time.
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
-    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
     let store = in_use([&primary, &standby], "wh_0").await;
     standby.stop(Signal::INT);
@@ -313,17 +323,13 @@ async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
     assert!((1..=2).contains(&waiting), "{waiting}");
     standby.start_again();
     until("they are kept", async || primary.sql(WAITING) == "0").await;
-    let deadline = Instant::now() + PATIENCE;
-    while store.accept(message("wh_5", at(0)), vec![]).await.is_err() {
-        assert!(Instant::now() < deadline);
-    }
+    accepts(&store, "wh_5").await;
     store.close().await;
 }
 
 /// Its stand-by was promoted, so its commits are never confirmed, and it hangs in them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
-    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
     let [old, new] = pair();
     let store = in_use([&old, &new], "wh_0").await;
     new.promote();
@@ -332,15 +338,12 @@ async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
     for (id, waiting) in [("wh_1", "1"), ("wh_2", "2")] {
         let store = Arc::clone(&store);
         hanging.spawn(async move { store.accept(message(id, at(0)), vec![]).await });
-        until("it hangs", async || old.sql(WAITING) == waiting).await;
+        until("it hangs", async || old.sql(ACCEPTING) == waiting).await;
     }
     for answer in hanging.join_all().await {
         assert!(answer.is_err(), "{answer:?}");
     }
-    let deadline = Instant::now() + PATIENCE;
-    while store.accept(message("wh_4", at(0)), vec![]).await.is_err() {
-        assert!(Instant::now() < deadline, "it stays with the old one");
-    }
+    accepts(&store, "wh_4").await;
     assert!(messages(&new).contains("wh_4"));
     store.close().await;
 }

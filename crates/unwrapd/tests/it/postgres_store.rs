@@ -27,8 +27,8 @@ use unwrapd::store::{
 };
 
 use crate::store_conformance::{
-    DAY, LEASE, Place as _, PostgresPlace, accept, at, attempt, claim, ids, message, new_among,
-    prune, settle,
+    DAY, LEASE, Place as _, PostgresPlace, accept, at, attempt, claim, claim_up_to, ids, message,
+    new_among, prune, settle,
 };
 use crate::support::postgres::{self as server, Server};
 use crate::support::relay::Relay;

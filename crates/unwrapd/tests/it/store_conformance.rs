@@ -232,8 +232,16 @@ pub(crate) fn new_among(answers: &[Accepted]) -> usize {
 }
 
 pub(crate) async fn claim(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64) -> Claimed {
+    claim_up_to(store, second, 100).await
+}
+
+pub(crate) async fn claim_up_to(
+    store: &Arc<impl DeliveryQueue + ?Sized>,
+    second: i64,
+    limit: usize,
+) -> Claimed {
     store
-        .claim("app", Lane::Standard, at(second), LEASE, 100)
+        .claim("app", Lane::Standard, at(second), LEASE, limit)
         .await
         .unwrap()
 }

@@ -68,10 +68,7 @@ async fn assert_kept(store: &Arc<dyn Store>, acknowledged: &[String]) {
     assert_eq!(tally.messages, tally.pending);
     let mut kept = BTreeSet::new();
     loop {
-        let claimed = store
-            .claim("app", Lane::Standard, at(0), LEASE, 1000)
-            .await
-            .unwrap();
+        let claimed = claim_up_to(&store, 0, 1000).await;
         if claimed.deliveries.is_empty() {
             break;
         }
@@ -85,17 +82,21 @@ async fn assert_kept(store: &Arc<dyn Store>, acknowledged: &[String]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_cut_lose_nothing() {
+/// A store on a server of its own, which is flooded.
+async fn flooded() -> (Server, PostgresAddress, Arc<dyn Store>, Flood) {
     let server = Server::start(&[]);
     let address = server.schema();
     let store = open(&address).await.unwrap();
     let flood = Flood::begin(&store);
+    (server, address, store, flood)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_lose_nothing() {
+    let (server, _, store, flood) = flooded().await;
     for _ in 0..20 {
         flood.goes_on(100).await;
-        server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
-        );
+        server.cut_stores();
     }
     flood.goes_on(100).await;
     let acknowledged = flood.end().await;
@@ -105,10 +106,7 @@ async fn connections_that_are_cut_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_loses_nothing_and_is_found_again() {
-    let server = Server::start(&[]);
-    let address = server.schema();
-    let store = open(&address).await.unwrap();
-    let flood = Flood::begin(&store);
+    let (server, address, store, flood) = flooded().await;
     for _ in 0..3 {
         flood.goes_on(200).await;
         let refused = flood.refused.load(Ordering::SeqCst);
@@ -147,10 +145,7 @@ async fn settlements_over_connections_that_are_cut_count_once() {
     for number in 0..300 {
         accept(&store, &format!("wh_{number}"), 0).await;
     }
-    let claimed = store
-        .claim("app", Lane::Standard, at(0), LEASE, 300)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 0, 300).await;
     assert_eq!(claimed.deliveries.len(), 300);
     let mut settled = JoinSet::new();
     for (number, delivery) in claimed.deliveries.into_iter().enumerate() {
@@ -167,9 +162,7 @@ async fn settlements_over_connections_that_are_cut_count_once() {
         });
     }
     for _ in 0..10 {
-        server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
-        );
+        server.cut_stores();
         sleep(Duration::from_millis(100)).await;
     }
     for settled in settled.join_all().await {

@@ -4,8 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_message_that_postgresql_cannot_hold_is_refused_alone() {
-    let place = PostgresPlace::new();
-    let store = place.open().await;
+    let store = PostgresPlace::new().open().await;
     let mut odd_type = message("wh_odd_type", at(0));
     odd_type.event_type = Some("a\0b".into());
     assert_eq!(

@@ -2,6 +2,11 @@
 
 use super::*;
 
+async fn two_stores() -> [Arc<dyn Store>; 2] {
+    let place = PostgresPlace::new();
+    [place.open().await, place.open().await]
+}
+
 #[tokio::test]
 async fn many_gateways_open_an_empty_database_at_once() {
     let place = PostgresPlace::new();
@@ -21,8 +26,7 @@ async fn many_gateways_open_an_empty_database_at_once() {
 #[tokio::test]
 async fn two_stores_never_hold_one_delivery_at_once() {
     const MESSAGES: usize = 400;
-    let place = PostgresPlace::new();
-    let stores = [place.open().await, place.open().await];
+    let stores = two_stores().await;
     let held: Arc<Mutex<BTreeSet<i64>>> = Arc::default();
     let delivered: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let mut workers = JoinSet::new();
@@ -32,10 +36,7 @@ async fn two_stores_never_hold_one_delivery_at_once() {
             let delivered = Arc::clone(&delivered);
             workers.spawn(async move {
                 while delivered.lock().unwrap().len() < MESSAGES {
-                    let claimed = store
-                        .claim("app", Lane::Standard, at(1), LEASE, 7)
-                        .await
-                        .unwrap();
+                    let claimed = claim_up_to(&store, 1, 7).await;
                     for delivery in &claimed.deliveries {
                         assert!(held.lock().unwrap().insert(delivery.id));
                         assert_eq!(delivery.attempt, 1);
@@ -129,8 +130,7 @@ async fn a_new_gateway_counts_the_others_until_their_heartbeats_had_time_to_arri
 
 #[tokio::test]
 async fn copies_at_two_stores_are_new_once() {
-    let place = PostgresPlace::new();
-    let stores = [place.open().await, place.open().await];
+    let stores = two_stores().await;
     let mut copies = JoinSet::new();
     for number in 0..200 {
         let store = Arc::clone(&stores[number % 2]);
@@ -151,8 +151,7 @@ async fn copies_at_two_stores_are_new_once() {
 #[tokio::test]
 async fn many_copies_at_two_stores_at_once_are_each_new_at_one() {
     const IDS: usize = 600;
-    let place = PostgresPlace::new();
-    let stores = [place.open().await, place.open().await];
+    let stores = two_stores().await;
     let mut copies = JoinSet::new();
     for number in 0..IDS {
         for store in &stores {
@@ -168,8 +167,7 @@ async fn many_copies_at_two_stores_at_once_are_each_new_at_one() {
 /// The clock of that store may be slow, or its commit may have taken long.
 #[tokio::test]
 async fn a_message_that_another_store_received_long_before_is_claimed_too() {
-    let place = PostgresPlace::new();
-    let stores = [place.open().await, place.open().await];
+    let stores = two_stores().await;
     accept(&stores[0], "wh_now", 0).await;
     let first = claim(&stores[1], 1).await.deliveries.remove(0);
     assert_eq!(first.message.webhook_id, "wh_now");
@@ -190,8 +188,7 @@ async fn a_message_that_another_store_received_long_before_is_claimed_too() {
 /// A claim of due deliveries does not find what is due in years.
 #[tokio::test]
 async fn deliveries_at_one_store_are_announced_to_the_other() {
-    let place = PostgresPlace::new();
-    let stores = [place.open().await, place.open().await];
+    let stores = two_stores().await;
     let years = 100 * 365 * DAY;
     let told = async {
         loop {
@@ -221,8 +218,7 @@ async fn deliveries_at_one_store_are_announced_to_the_other() {
 
 #[tokio::test]
 async fn deliveries_without_a_notification_are_found_by_polling() {
-    let place = PostgresPlace::new();
-    let store = place.open().await;
+    let store = PostgresPlace::new().open().await;
     let mut call = message("wh_call", at(0));
     call.event_type = Some("realtime.call.incoming".into());
     store.accept(call, vec!["phone".into()]).await.unwrap();

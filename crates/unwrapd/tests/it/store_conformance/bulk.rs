@@ -39,6 +39,16 @@ fn start(name: &str, action: BulkAction, filter: &str) -> BulkStart {
     }
 }
 
+/// The replay of all messages under the token `t`, as a client makes it.
+fn of_client(limit: usize) -> ReplayRun {
+    ReplayRun {
+        replay: Replay::default(),
+        token: token("t"),
+        as_of: None,
+        limit,
+    }
+}
+
 async fn begun(store: &Arc<dyn Store>, start: &BulkStart) -> BulkRun {
     match store.begin_bulk_run(start, at(20)).await.unwrap() {
         BulkBegun::Begun(run) => *run,
@@ -151,12 +161,7 @@ async fn a_stopped_run_changes_nothing_more(place: &dyn Place) {
         }
     }
     assert_eq!(taken(&store).await, [""; 0]);
-    let run = ReplayRun {
-        replay: Replay::default(),
-        token: token("t"),
-        as_of: None,
-        limit: 9,
-    };
+    let run = of_client(9);
     let replayed = store.replay(&run, at(23).into()).await.unwrap();
     assert!(matches!(replayed, ReplayStep::Ended(_)), "{replayed:?}");
     assert_eq!(due(&store, "app", 30).await.len(), 2);
@@ -206,12 +211,7 @@ async fn few_runs_are_in_progress(place: &dyn Place) {
 
 async fn gateways_carry_on_the_run_of_a_client(place: &dyn Place) {
     let store = five(place, Next::Delivered).await;
-    let run = ReplayRun {
-        replay: Replay::default(),
-        token: token("t"),
-        as_of: None,
-        limit: 2,
-    };
+    let run = of_client(2);
     let first = store.replay(&run, at(20).into()).await.unwrap();
     assert!(matches!(first, ReplayStep::More(_)), "{first:?}");
     let known = run_of(&store, "t").await;

@@ -29,10 +29,7 @@ async fn a_claim_takes_the_longest_due_first_and_no_more_than_asked(place: &dyn 
     for (id, second) in [("wh_c", 3), ("wh_a", 1), ("wh_b", 2), ("wh_future", 50)] {
         accept(&store, id, second).await;
     }
-    let claimed = store
-        .claim("app", Lane::Standard, at(10), LEASE, 2)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 10, 2).await;
     assert_eq!(ids(&claimed), ["wh_a", "wh_b"]);
     assert_eq!(ids(&claim(&store, 10).await), ["wh_c"]);
 }
@@ -138,12 +135,7 @@ pub(super) async fn concurrent_claims_never_share_a_delivery(place: &dyn Modelle
     let mut claims = JoinSet::new();
     for _ in 0..40 {
         let store = Arc::clone(&store);
-        claims.spawn(async move {
-            store
-                .claim("app", Lane::Standard, at(0), LEASE, 10)
-                .await
-                .unwrap()
-        });
+        claims.spawn(async move { claim_up_to(&store, 0, 10).await });
     }
     let mut claimed: Vec<i64> = claims
         .join_all()

@@ -7,7 +7,7 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::{Filter, Status};
 use unwrapd::store::replay::DropRun;
-use unwrapd::store::{MessagePage, Page};
+use unwrapd::store::{MessagePage, Page, Store};
 
 use super::replay::{accept_as, due, filter, found, ids, replay_of, run, settle_all};
 use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
@@ -269,19 +269,29 @@ pub(super) fn about(id: &str, event: &str, resource: &str) -> Message {
     }
 }
 
-async fn a_message_is_found_by_its_resource_and_by_the_id_of_its_event(place: &dyn Place) {
+/// A store with these messages, each [`about`] an event and a resource.
+pub(super) async fn with_messages_about(
+    place: &dyn Place,
+    messages: &[(&str, &str, &str)],
+) -> Arc<dyn Store> {
     let store = place.open().await;
-    for (id, event, resource) in [
+    for (id, event, resource) in messages {
+        let message = about(id, event, resource);
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    store
+}
+
+async fn a_message_is_found_by_its_resource_and_by_the_id_of_its_event(place: &dyn Place) {
+    let messages = [
         ("wh_1", "evt_1", "resp_1"),
         ("wh_2", "evt_2", "resp_1"),
         ("wh_3", "evt_3", "resp_3"),
         // Their hashes are equal.
         ("wh_4", "evt_4", "costarring"),
         ("wh_5", "evt_5", "liquid"),
-    ] {
-        let message = about(id, event, resource);
-        store.accept(message, vec!["app".into()]).await.unwrap();
-    }
+    ];
+    let store = with_messages_about(place, &messages).await;
     // A payload that is not JSON.
     store.accept(message("wh_6", at(1)), vec![]).await.unwrap();
     settle_all(&store, "app", 5, Next::Dead).await;

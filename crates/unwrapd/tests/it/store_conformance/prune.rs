@@ -17,10 +17,7 @@ pub(super) async fn messages_past_the_retention_are_pruned_unless_they_wait(plac
     }
     let unwanted = message("wh_unwanted", at(0));
     store.accept(unwanted, vec![]).await.unwrap();
-    let claimed = store
-        .claim("app", Lane::Standard, at(0), LEASE, 3)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 0, 3).await;
     settle_each(
         &store,
         &claimed,

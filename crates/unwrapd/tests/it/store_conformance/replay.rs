@@ -12,7 +12,7 @@ use unwrapd::store::replay::{
 };
 use unwrapd::store::{Bounds, MessagePage, Page, Settled, Store, StoreError};
 
-use super::{Attempt, LEASE, Place, PostgresPlace, SqlitePlace, at, attempt, message};
+use super::{Attempt, LEASE, Place, PostgresPlace, SqlitePlace, at, attempt, claim_up_to, message};
 use crate::support::tally::Counted as _;
 
 every_store!(;
@@ -213,10 +213,7 @@ async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
 async fn a_replay_makes_ended_and_waiting_deliveries_due_and_leaves_leased_ones(place: &dyn Place) {
     let store = four(place).await;
     accept_as(&store, "wh_leased", "batch.expired", 5, &["app"]).await;
-    let claimed = store
-        .claim("app", Lane::Standard, at(20), LEASE, 2)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 20, 2).await;
     let leased = &claimed.deliveries[1];
     assert_eq!(leased.message.webhook_id, "wh_leased");
     let waiting = &claimed.deliveries[0];
@@ -437,10 +434,7 @@ async fn a_replayed_delivery_starts_its_deadline_and_its_back_off_again(place: &
     settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
     settle_all(&store, "app", 4, Next::Dead).await;
     run(&store, &Replay::default(), "t1", 500).await;
-    let claimed = store
-        .claim("app", Lane::Standard, at(500), LEASE, 1)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 500, 1).await;
     let delivery = &claimed.deliveries[0];
     assert_eq!((delivery.attempt, delivery.uncounted_attempts), (3, 2));
     assert_eq!(delivery.since, at(500));
@@ -449,10 +443,7 @@ async fn a_replayed_delivery_starts_its_deadline_and_its_back_off_again(place: &
 async fn a_late_settlement_of_before_the_replay_changes_nothing(place: &dyn Place) {
     let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
-    let late = store
-        .claim("app", Lane::Standard, at(1), LEASE, 1)
-        .await
-        .unwrap();
+    let late = claim_up_to(&store, 1, 1).await;
     settle_all(&store, "app", 100, Next::Dead).await;
     run(&store, &Replay::default(), "t1", 200).await;
     let late = late.deliveries[0].id;

@@ -2,7 +2,7 @@
 
 use unwrapd::store::Page;
 
-use super::look::about;
+use super::look::{about, with_messages_about};
 use super::replay::{filter, found, ids};
 use super::{Place, PostgresPlace, SqlitePlace, at, message};
 
@@ -13,15 +13,12 @@ every_store!(;
 );
 
 async fn a_part_of_an_id_finds_messages_by_each_of_their_ids(place: &dyn Place) {
-    let store = place.open().await;
-    for (id, event, resource) in [
+    let messages = [
         ("wh_aaa1", "evt_bbb1", "resp_ccc1"),
         ("wh_aaa2", "evt_bbb2", "resp_ccc2"),
         ("wh_ccc3", "evt_aaa3", "resp_aaa3"),
-    ] {
-        let message = about(id, event, resource);
-        store.accept(message, vec!["app".into()]).await.unwrap();
-    }
+    ];
+    let store = with_messages_about(place, &messages).await;
     // A payload that is not JSON.
     store
         .accept(message("wh_aaa4", at(1)), vec![])
@@ -49,15 +46,12 @@ async fn a_part_of_an_id_finds_messages_by_each_of_their_ids(place: &dyn Place) 
 }
 
 async fn a_whole_id_finds_its_own_messages_only(place: &dyn Place) {
-    let store = place.open().await;
-    for (id, event, resource) in [
+    let messages = [
         ("wh_1", "evt_1", "resp_1"),
         ("wh_10", "evt_10", "resp_10"),
         ("wh_11", "evt_11", "resp_1"),
-    ] {
-        let message = about(id, event, resource);
-        store.accept(message, vec![]).await.unwrap();
-    }
+    ];
+    let store = with_messages_about(place, &messages).await;
     for (part, expected) in [
         ("wh_1", &["wh_1"][..]),
         ("evt_1", &["wh_1"]),

@@ -70,10 +70,7 @@ async fn postponed_and_due_deliveries_do_not_hold_each_other_up(place: &dyn Plac
     for number in 0..10 {
         accept(&store, &format!("wh_due_{number}"), 0).await;
     }
-    let claimed = store
-        .claim("app", Lane::Standard, at(0), LEASE, 10)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 0, 10).await;
     let put_off = ids(&claimed)
         .iter()
         .filter(|id| id.starts_with("wh_put_off"))
@@ -83,10 +80,7 @@ async fn postponed_and_due_deliveries_do_not_hold_each_other_up(place: &dyn Plac
     // One at a time: both kinds alternate.
     let mut kinds = [0, 0];
     for _ in 0..100 {
-        let one = store
-            .claim("app", Lane::Standard, at(0), LEASE, 1)
-            .await
-            .unwrap();
+        let one = claim_up_to(&store, 0, 1).await;
         for id in ids(&one) {
             kinds[usize::from(id.starts_with("wh_put_off"))] += 1;
         }

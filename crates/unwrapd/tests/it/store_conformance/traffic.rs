@@ -1,5 +1,6 @@
 //! Traffic counts of each minute.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -38,15 +39,21 @@ async fn since(store: &dyn Store, since: Timestamp) -> Vec<TrafficCount> {
     store.traffic(range, usize::MAX).await.unwrap()
 }
 
+/// A store with these counts.
+async fn counted(place: &dyn Place, counts: Vec<TrafficCount>) -> Arc<dyn Store> {
+    let store = place.open().await;
+    store.add_traffic(counts).await.unwrap();
+    store
+}
+
 async fn counts_add_up(place: &dyn Place) {
     use TrafficKind::{Accepted, Dead, Delivered};
-    let store = place.open().await;
     let first = vec![
         count(minute(1), Delivered, "app", 3),
         count(minute(0), Delivered, "app", 1),
         count(minute(0), Accepted, "app", 2),
     ];
-    store.add_traffic(first).await.unwrap();
+    let store = counted(place, first).await;
     let second = vec![
         count(minute(1), Delivered, "app", 4),
         count(minute(1), Dead, "audit", 5),
@@ -68,7 +75,6 @@ async fn counts_add_up(place: &dyn Place) {
 
 async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place) {
     use TrafficKind::{Accepted, Refused};
-    let store = place.open().await;
     // The hours of UTC, whatever the minute of the test's time is.
     let hour = |number: i64| Timestamp::from_second(1_750_284_000 + number * 3600).unwrap();
     let after = |hour: Timestamp, minutes| hour + jiff::SignedDuration::from_mins(minutes);
@@ -80,7 +86,7 @@ async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place)
         count(after(hour(2), 0), Accepted, "production", 5),
         count(after(hour(2), 1), Accepted, "production", 6),
     ];
-    store.add_traffic(counts).await.unwrap();
+    let store = counted(place, counts).await;
     let range = TrafficRange {
         since: hour(1),
         until: after(hour(2), 1),
@@ -97,7 +103,6 @@ async fn counts_are_summed_by_step_within_a_time_and_a_number(place: &dyn Place)
 
 async fn the_history_of_a_destination_is_known_to_the_minute(place: &dyn Place) {
     use TrafficKind::{Accepted, Dead, Delivered, Rejected, Retried};
-    let store = place.open().await;
     // Of two gateways.
     let first = vec![
         count(minute(0), Retried, "app", 1),
@@ -120,9 +125,8 @@ async fn the_history_of_a_destination_is_known_to_the_minute(place: &dyn Place) 
         count(minute(9), Accepted, "app", 1),
         count(minute(9), Delivered, "up", 1),
     ];
-    for counts in [first, second] {
-        store.add_traffic(counts).await.unwrap();
-    }
+    let store = counted(place, first).await;
+    store.add_traffic(second).await.unwrap();
     let expected = [
         ("up", Some(9), Some(9), None),
         ("new", None, None, Some(7)),

@@ -75,10 +75,7 @@ pub(super) async fn a_store_has_all_its_deliveries_after_opening_again(place: &d
     for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
         accept(&store, id, 0).await;
     }
-    let claimed = store
-        .claim("app", Lane::Standard, at(0), LEASE, 3)
-        .await
-        .unwrap();
+    let claimed = claim_up_to(&store, 0, 3).await;
     for delivery in &claimed.deliveries {
         let next = match delivery.message.webhook_id.as_str() {
             "wh_delivered" => Next::Delivered,
