@@ -148,6 +148,14 @@ impl Operator<'_> {
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
+    /// Requests each of these paths, which must be answered with its status.
+    async fn get_each(&mut self, expected: &[(&str, u16)]) {
+        for (path, expected) in expected {
+            let (status, answer) = self.get_any(path).await;
+            assert_eq!(status, *expected, "{path}: {answer}");
+        }
+    }
+
     async fn post(&mut self, path: &str, body: Value) -> (u16, Value) {
         let url = format!("{}{path}", self.test.admin());
         let mut request = self.test.client().post(url);
@@ -209,7 +217,7 @@ async fn every_answer_is_as_the_document_says() {
         assert!(tokio::time::Instant::now() < until, "{dead} {requests}");
     }
 
-    for (path, expected) in [
+    let expected = [
         ("/livez", 200),
         ("/livez?now=1", 200),
         ("/readyz", 200),
@@ -249,10 +257,8 @@ async fn every_answer_is_as_the_document_says() {
         ("/api/v1/quarantine/99", 404),
         ("/api/v1/quarantine/x", 400),
         ("/api/v1/nothing", 404),
-    ] {
-        let (status, answer) = operator.get_any(path).await;
-        assert_eq!(status, expected, "{path}: {answer}");
-    }
+    ];
+    operator.get_each(&expected).await;
     let in_background = |token: &str, planned: Option<u64>| {
         let filter = json!({ "type": ["batch.*"], "since": "1h" });
         json!({ "token": token, "filter": filter, "background": true, "planned": planned })
@@ -315,15 +321,13 @@ async fn every_answer_is_as_the_document_says() {
         let has_ended = expected == 202 && status == 200 && answer["repeated"] == true;
         assert!(status == expected || has_ended, "{path}: {status} {answer}");
     }
-    for (path, expected) in [
+    let expected = [
         ("/api/v1/replays", 200),
         ("/api/v1/replays/v", 200),
         ("/api/v1/replays/none", 404),
         ("/api/v1/replays/%20", 404),
-    ] {
-        let (status, answer) = operator.get_any(path).await;
-        assert_eq!(status, expected, "{path}: {answer}");
-    }
+    ];
+    operator.get_each(&expected).await;
     // A form of another web site cannot send JSON.
     let url = format!("{}/api/v1/destinations/app/test", test.admin());
     let form = test.client().post(url).body("{}");

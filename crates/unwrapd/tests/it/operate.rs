@@ -8,6 +8,7 @@ use openai_webhooks::EventType;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
+use unwrapd::config::DestinationSettings;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
@@ -30,6 +31,13 @@ async fn shown(test: &TestGateway) -> Value {
     answer["destinations"][0].take()
 }
 
+/// A gateway whose destination `app` is paused.
+async fn start_paused(destinations: Vec<DestinationSettings>) -> TestGateway {
+    let test = TestGateway::start(destinations).await;
+    test.switch_app("pause").await;
+    test
+}
+
 async fn post(test: &TestGateway, id: &str) {
     test.receive(id, EventType::BatchCompleted).await;
 }
@@ -38,8 +46,7 @@ async fn post(test: &TestGateway, id: &str) {
 async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
-    let test = TestGateway::start(settings()).await;
-    test.switch_app("pause").await;
+    let test = start_paused(settings()).await;
     post(&test, "wh_1").await;
     let view = shown(&test).await;
     assert!(view["paused_since"].is_string(), "{view}");
@@ -123,8 +130,7 @@ async fn a_missing_destination_cannot_be_paused_resumed_or_tested() {
 async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
-    let test = TestGateway::start(settings()).await;
-    test.switch_app("pause").await;
+    let test = start_paused(settings()).await;
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, vec![]).await;

@@ -29,6 +29,10 @@ async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedReq
     }
 }
 
+async fn retry_all(test: &TestGateway) -> Retried {
+    test.gateway.quarantine().retry(None).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_request_refused_by_a_wrong_secret_is_delivered_under_the_right_one() {
     let mut app = Application::start([]).await;
@@ -53,27 +57,21 @@ async fn a_request_refused_by_a_wrong_secret_is_delivered_under_the_right_one() 
         quarantined_requests[0].body.as_deref(),
         Some(webhook.payload.as_bytes())
     );
-    let still = test.gateway.quarantine().retry(None).await.unwrap();
-    assert_eq!(
-        still,
-        Retried {
-            unproven: 2,
-            ..Retried::default()
-        }
-    );
+    let still = Retried {
+        unproven: 2,
+        ..Retried::default()
+    };
+    assert_eq!(retry_all(&test).await, still);
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
     assert_eq!(test.gateway.store().tally().await.messages, 0);
-    let retried = test.gateway.quarantine().retry(None).await.unwrap();
-    assert_eq!(
-        retried,
-        Retried {
-            accepted: 1,
-            duplicates: 1,
-            ..Retried::default()
-        }
-    );
+    let retried = Retried {
+        accepted: 1,
+        duplicates: 1,
+        ..Retried::default()
+    };
+    assert_eq!(retry_all(&test).await, retried);
     let received = app.next().await;
     assert_eq!(received.headers["webhook-id"], "wh_1");
     assert_eq!(received.payload, webhook.payload.as_bytes());
@@ -174,14 +172,11 @@ async fn a_request_older_than_the_dedupe_horizon_is_not_accepted_from_the_quaran
         body: Some(payload.into()),
     };
     test.gateway.store().quarantine(quarantined).await.unwrap();
-    let retried = test.gateway.quarantine().retry(None).await.unwrap();
-    assert_eq!(
-        retried,
-        Retried {
-            too_old: 1,
-            ..Retried::default()
-        }
-    );
+    let retried = Retried {
+        too_old: 1,
+        ..Retried::default()
+    };
+    assert_eq!(retry_all(&test).await, retried);
 }
 
 #[tokio::test]
@@ -253,7 +248,7 @@ async fn a_quarantined_request_has_only_its_relevant_parts() {
             .flat_map(|quarantined| &quarantined.headers)
             .all(|(name, _)| name != "authorization")
     );
-    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    let retried = retry_all(&test).await;
     assert_eq!(retried.without_body, 2);
 }
 
@@ -285,7 +280,7 @@ async fn a_long_list_of_signatures_is_stored_whole_for_the_retry() {
     quarantined(test.gateway.store(), 2).await;
     let folder = test.stop().await;
     let test = TestGateway::start_in(folder, vec![]).await;
-    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    let retried = retry_all(&test).await;
     assert_eq!(retried.accepted, 2, "{retried:?}");
 }
 

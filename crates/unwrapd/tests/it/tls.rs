@@ -173,6 +173,13 @@ fn an_unusable_key_or_certificate_is_refused_with_its_file_and_a_remedy() {
         "PRIVATE KEY-----\n",
         "RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n",
     );
+    let assert_refused = |part: TlsPart, file: &str, why: &str| {
+        let error = read(folder.path()).err().unwrap();
+        assert_eq!(error.part(), part, "{error}");
+        let error = error.to_string();
+        assert!(error.contains(file) && error.contains(why), "{error}");
+        assert!(!error.contains(&line), "{error}");
+    };
     for (text, why) in [
         (other.as_str(), "does not match the certificate"),
         (&encrypted, "openssl pkey"),
@@ -183,14 +190,7 @@ fn an_unusable_key_or_certificate_is_refused_with_its_file_and_a_remedy() {
     ] {
         write(folder.path(), &pair);
         write_key(folder.path(), text);
-        let error = read(folder.path()).err().unwrap();
-        assert_eq!(error.part(), TlsPart::Key, "{error}");
-        let error = error.to_string();
-        assert!(
-            error.contains("tls.key: ") && error.contains(why),
-            "{error}"
-        );
-        assert!(!error.contains(&line), "{error}");
+        assert_refused(TlsPart::Key, "tls.key: ", why);
     }
     for (text, why) in [
         (pem.as_str(), "has no certificate"),
@@ -203,14 +203,7 @@ fn an_unusable_key_or_certificate_is_refused_with_its_file_and_a_remedy() {
     ] {
         write(folder.path(), &pair);
         std::fs::write(folder.path().join("tls.pem"), text).unwrap();
-        let error = read(folder.path()).err().unwrap();
-        assert_eq!(error.part(), TlsPart::Certificate, "{error}");
-        let error = error.to_string();
-        assert!(
-            error.contains("tls.pem: ") && error.contains(why),
-            "{error}"
-        );
-        assert!(!error.contains(&line), "{error}");
+        assert_refused(TlsPart::Certificate, "tls.pem: ", why);
     }
 }
 

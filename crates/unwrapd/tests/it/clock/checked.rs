@@ -20,17 +20,23 @@ fn place(app: &Application, attempts_max: u32) -> Place {
     Place::with(folder, &store, &app.url, &lines)
 }
 
+/// A gateway that has sent this webhook once before its clock jumped.
+async fn jump_after(place: &Place, app: &mut Application, id: &str, off: i64) -> Serving {
+    let serving = place.start();
+    post(&serving, id, 0).await;
+    assert_eq!(app.next().await.webhook_id(), id);
+    place.jump_to(off);
+    doubts(&serving, true).await;
+    serving
+}
+
 /// A caller waits for seconds, and some applications get only one attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_received_while_the_clock_is_wrong_are_signed_at_the_right_time() {
     for off in [2 * HOUR, -2 * HOUR, 31 * DAY, -31 * DAY] {
         let mut app = Application::start(std::iter::repeat_n(Answer::IfVerified, 100)).await;
         let place = place(&app, 1);
-        let serving = place.start();
-        post(&serving, "wh_before", 0).await;
-        assert_eq!(app.next().await.webhook_id(), "wh_before");
-        place.jump_to(off);
-        doubts(&serving, true).await;
+        let serving = jump_after(&place, &mut app, "wh_before", off).await;
         let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
         call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
         assert_eq!(serving.post(&call).await, 200);
@@ -93,11 +99,7 @@ async fn a_delivery_waiting_at_a_jump_of_the_clock_is_not_given_up_for_its_signa
             .chain(std::iter::repeat_n(Answer::IfVerified, 100));
         let mut app = Application::start(answers).await;
         let place = place(&app, 3);
-        let serving = place.start();
-        post(&serving, "wh_waits", 0).await;
-        assert_eq!(app.next().await.webhook_id(), "wh_waits");
-        place.jump_to(off);
-        doubts(&serving, true).await;
+        let serving = jump_after(&place, &mut app, "wh_waits", off).await;
         loop {
             let delivery = app.next().await;
             assert_eq!(delivery.webhook_id(), "wh_waits", "{off}");
