@@ -8,6 +8,9 @@ use openai_webhooks::{Envelope, PayloadError, Verified};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// Name of the endpoint of the gateway's own events. No configured endpoint has it.
+pub const OWN_ENDPOINT: &str = "unwrapd";
+
 /// The author of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,6 @@
 //! Selects the destinations that want an event.
 
+mod alert_type;
 mod nearest;
 
 use std::fmt;
@@ -7,7 +8,8 @@ use std::str::FromStr;
 
 use openai_webhooks::EventType;
 
-pub use nearest::{nearest_pattern, nearest_type};
+pub use alert_type::AlertType;
+pub use nearest::{nearest_pattern, nearest_pattern_or_alert, nearest_type};
 
 /// The event patterns of one destination: `response.completed`, `response.*`, `*`. A `!` in front
 /// excludes what the pattern matches.
@@ -64,6 +66,13 @@ impl Patterns {
     pub fn known(&self) -> impl Iterator<Item = EventType> {
         let all = EventType::ALL.iter().copied();
         all.filter(|event_type| self.want(Some(event_type.as_str())))
+    }
+
+    /// Whether they match a type of the catalogue, or one of an alert.
+    #[must_use]
+    pub fn match_known(&self) -> bool {
+        let mut alerts = AlertType::ALL.into_iter();
+        self.known().next().is_some() || alerts.any(|alert| self.want(Some(alert.as_str())))
     }
 
     /// Whether an alert of this gateway is wanted. Only a pattern that begins with `unwrapd.` means
@@ -212,6 +221,17 @@ mod tests {
         assert!(!want(&["*"]) && !want(&[]) && !want(&["!batch.*"]));
         assert!(!want(&["unwrapd.*", "!unwrapd.destination.down"]));
         assert!(!want(&["unwrapd.store.*"]));
+    }
+
+    #[test]
+    fn types_of_openai_and_of_alerts_are_known() {
+        let matches = |pattern: &str| Patterns::parse([pattern]).unwrap().match_known();
+        for known in ["batch.*", "*", "unwrapd.*", "unwrapd.store.refusing"] {
+            assert!(matches(known), "{known}");
+        }
+        for unknown in ["batches.*", "unwrapd.stores.*", "unwrapd.store.refused"] {
+            assert!(!matches(unknown), "{unknown}");
+        }
     }
 
     #[test]

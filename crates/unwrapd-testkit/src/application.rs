@@ -44,6 +44,8 @@ pub enum Answer {
     Hang,
     /// 200, once the test allows it.
     WhenTold(Arc<Notify>),
+    /// This status, once the test allows it.
+    StatusWhenTold(u16, Arc<Notify>),
 }
 
 #[derive(Clone)]
@@ -124,6 +126,10 @@ async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes
         Answer::WhenTold(signal) => {
             signal.notified().await;
             StatusCode::OK.into_response()
+        }
+        Answer::StatusWhenTold(code, signal) => {
+            signal.notified().await;
+            status(code).into_response()
         }
     }
 }

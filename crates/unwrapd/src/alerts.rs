@@ -18,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::intake::Intake;
+use crate::message::Message;
 use crate::pipeline_events::{Observer, PipelineEvent};
-use alert::{Alert, AlertType};
+use crate::route::AlertType;
+use alert::Alert;
 use state::{Now, State};
 
 /// Longest time without a look at what is due.
@@ -38,6 +40,8 @@ struct Inner {
     clock: Clock,
     /// URL of the first page, without the last slash.
     pages: Option<Arc<str>>,
+    /// Alerts that were due and are not stored yet.
+    unsent: Mutex<Vec<Alert>>,
     /// Notified when an alert may be due.
     changed: Notify,
 }
@@ -64,6 +68,7 @@ impl Alerts {
             state: Mutex::default(),
             clock,
             pages,
+            unsent: Mutex::default(),
             changed: Notify::new(),
         }))
     }
@@ -82,24 +87,24 @@ impl Alerts {
         shutdown.run_until_cancelled(self.send_all(&intake)).await;
     }
 
+    /// Stores the alerts that no run has stored, and those that wait for their hour. Call it at the
+    /// end, while the store is open: the next process does not know of them.
+    pub(crate) async fn finish(&self, intake: &Intake) {
+        self.state().end_waits();
+        self.take_due(intake);
+        tokio::join!(self.store(intake), self.send_past_the_store(intake));
+    }
+
     async fn send_all(&self, intake: &Intake) {
-        let mut unsent: Vec<Alert> = Vec::new();
         loop {
-            let (due, next) = {
-                let now = self.now();
-                let mut state = self.state();
-                // Read under the lock: a change that is not observed yet waits for it.
-                state.sync(&intake.is_down(), now);
-                (state.take_due(now), state.next_due(now))
-            };
-            unsent.extend(due);
+            let next = self.take_due(intake);
             // It does not wait for the store, as the others do.
-            unsent.sort_by_key(|alert| alert.kind != AlertType::StoreRefusing);
-            unsent = self.send(intake, unsent).await;
+            self.send_past_the_store(intake).await;
+            self.store(intake).await;
             let wait = next.map_or(LOOK_EVERY, |at| {
                 at.saturating_duration_since(Instant::now())
             });
-            let longest = if unsent.is_empty() {
+            let longest = if self.unsent().is_empty() {
                 LOOK_EVERY
             } else {
                 RETRY_EVERY
@@ -110,23 +115,53 @@ impl Alerts {
         }
     }
 
-    /// Stores alerts. Returns those that must be tried again.
-    async fn send(&self, intake: &Intake, alerts: Vec<Alert>) -> Vec<Alert> {
-        let mut unsent = Vec::new();
+    /// Adds the alerts that are due to the unsent ones. Returns when the next one is due.
+    fn take_due(&self, intake: &Intake) -> Option<Instant> {
+        let now = self.now();
+        let mut state = self.state();
+        // Read under the lock: a change that is not observed yet waits for it.
+        state.sync(&intake.is_down(), now);
+        self.unsent().extend(state.take_due(now));
+        state.next_due(now)
+    }
+
+    /// Stores the unsent alerts. One that cannot be stored stays.
+    async fn store(&self, intake: &Intake) {
+        let mut alerts = self.unsent().clone();
+        alerts.retain(|alert| alert.kind != AlertType::StoreRefusing);
         for alert in alerts {
-            let message = alert.message(&self.0.clock, self.0.pages.as_deref());
-            if alert.kind == AlertType::StoreRefusing {
-                // The store takes nothing, so this one is sent without a retry.
-                drop(timeout(SEND_TIME, intake.send_past_the_store(message)).await);
-            } else if let Err(error) = intake.keep_alert(message, alert.untold()).await {
-                tracing::debug!(
+            match intake
+                .keep_alert(self.message(&alert), alert.untold())
+                .await
+            {
+                Ok(()) => self.is_sent(&alert),
+                Err(error) => tracing::debug!(
                     "cannot store the alert {} yet: {error}",
                     alert.kind.as_str()
-                );
-                unsent.push(alert);
+                ),
             }
         }
-        unsent
+    }
+
+    /// Sends the unsent alerts that say that the store takes nothing, once each.
+    async fn send_past_the_store(&self, intake: &Intake) {
+        let mut alerts = self.unsent().clone();
+        alerts.retain(|alert| alert.kind == AlertType::StoreRefusing);
+        for alert in alerts {
+            let sent = intake.send_past_the_store(self.message(&alert));
+            drop(timeout(SEND_TIME, sent).await);
+            self.is_sent(&alert);
+        }
+    }
+
+    fn message(&self, alert: &Alert) -> Message {
+        alert.message(&self.0.clock, self.0.pages.as_deref())
+    }
+
+    /// Removes an alert from the unsent ones. One whose commit was cut off is stored again, and is a
+    /// duplicate by its id.
+    fn is_sent(&self, alert: &Alert) {
+        self.unsent().retain(|unsent| unsent != alert);
     }
 
     fn now(&self) -> Now {
@@ -138,5 +173,9 @@ impl Alerts {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Vec<Alert>> {
+        self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

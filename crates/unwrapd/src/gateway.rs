@@ -61,6 +61,9 @@ const PART_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
 const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Longest wait for the last alerts to be stored, when the gateway stops.
+const ALERTS_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Longest wait for the counts of the last second to be written, when the gateway stops.
 const TRAFFIC_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -442,6 +445,8 @@ impl Gateway {
         self.intake.oddities().flush();
         let hangs = disk_hangs(&*self.core.store, DISK_WAIT_MAX);
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let alerts = self.core.alerts.finish(&self.intake);
+        drop(timeout(ALERTS_TIME_MAX, alerts).await);
         let counted = self.core.events.traffic().write(&*self.core.store);
         drop(timeout(TRAFFIC_TIME_MAX, counted).await);
         let ran = self.started.elapsed();

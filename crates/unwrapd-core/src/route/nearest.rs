@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use openai_webhooks::EventType;
 
+use super::AlertType;
+
 /// Synonyms. OpenAI uses `succeeded` for some resources and `completed` for others
 /// ([list](https://developers.openai.com/api/reference/resources/webhooks)).
 const SYNONYMS: [&[&str]; 6] = [
@@ -34,21 +36,30 @@ const LIKE_MIN: f64 = 0.75;
 /// included.
 #[must_use]
 pub fn nearest_type(text: &str) -> EventType {
-    let text = plain(text);
-    let (family, last) = split(text.trim_end_matches(".*"));
-    let likeness = |event_type: &EventType| {
-        let (other_family, other_last) = split(event_type.as_str());
-        2.0 * strsim::jaro(family, other_family) + likeness_of_words(last, other_last)
-    };
-    let all = EventType::ALL.iter().copied();
-    all.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .unwrap_or(EventType::ResponseCompleted)
+    let nearest = nearest(&plain(text), &types());
+    nearest.parse().unwrap_or(EventType::ResponseCompleted)
 }
 
 /// The pattern nearest to `text`: a family such as `response.*` if the text looks like a family,
 /// otherwise a type.
 #[must_use]
 pub fn nearest_pattern(text: &str) -> String {
+    nearest_pattern_of(text, &types())
+}
+
+/// As [`nearest_pattern`], also of the types of alerts.
+#[must_use]
+pub fn nearest_pattern_or_alert(text: &str) -> String {
+    let alerts = AlertType::ALL.into_iter().map(AlertType::as_str);
+    nearest_pattern_of(text, &types().into_iter().chain(alerts).collect::<Vec<_>>())
+}
+
+fn types() -> Vec<&'static str> {
+    let all = EventType::ALL.iter();
+    all.map(|event_type| event_type.as_str()).collect()
+}
+
+fn nearest_pattern_of(text: &str, types: &[&str]) -> String {
     let text = plain(text);
     let excluding = if text.starts_with('!') { "!" } else { "" };
     let text = text.trim_start_matches('!');
@@ -57,23 +68,31 @@ pub fn nearest_pattern(text: &str) -> String {
     }
     let stem = text.trim_end_matches('*').trim_end_matches('.');
     let is_family = text.ends_with('*') || !text.contains('.') || text.ends_with('.');
-    let families: BTreeSet<&str> = EventType::ALL
+    let families: BTreeSet<&str> = types
         .iter()
-        .flat_map(|event_type| {
-            let text = event_type.as_str();
-            text.match_indices('.').map(move |(end, _)| &text[..end])
-        })
+        .flat_map(|text| text.match_indices('.').map(|(end, _)| &text[..end]))
         .collect();
     let likeness = |family: &&str| strsim::jaro(family, stem);
-    let nearest = families
+    let nearest_family = families
         .into_iter()
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest {
+    match nearest_family {
         Some(family) if is_family && likeness(&family) >= LIKE_MIN => {
             format!("{excluding}{family}.*")
         }
-        _ => format!("{excluding}{}", nearest_type(stem)),
+        _ => format!("{excluding}{}", nearest(stem, types)),
     }
+}
+
+fn nearest<'t>(text: &str, types: &[&'t str]) -> &'t str {
+    let (family, last) = split(text.trim_end_matches(".*"));
+    let likeness = |event_type: &&str| {
+        let (other_family, other_last) = split(event_type);
+        2.0 * strsim::jaro(family, other_family) + likeness_of_words(last, other_last)
+    };
+    let all = types.iter().copied();
+    all.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .unwrap_or_default()
 }
 
 fn plain(text: &str) -> String {
@@ -146,9 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_alert_leads_to_an_alert() {
+        for (text, expected) in [
+            ("unwrapd.destination.dwon", "unwrapd.destination.down"),
+            ("!unwrapd.store.refused", "!unwrapd.store.refusing"),
+            ("unwraped.endpoint.silent", "unwrapd.endpoint.silent"),
+            ("unwrapd.destinations.*", "unwrapd.destination.*"),
+            ("unwraped.*", "unwrapd.*"),
+            ("batch.complted", "batch.completed"),
+        ] {
+            assert_eq!(nearest_pattern_or_alert(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn every_type_leads_to_itself() {
         for event_type in EventType::ALL {
             assert_eq!(nearest_type(event_type.as_str()), *event_type);
+            assert_eq!(
+                nearest_pattern_or_alert(event_type.as_str()),
+                event_type.as_str()
+            );
+        }
+        for alert in AlertType::ALL {
+            assert_eq!(nearest_pattern_or_alert(alert.as_str()), alert.as_str());
         }
     }
 }

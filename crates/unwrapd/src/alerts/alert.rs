@@ -5,52 +5,14 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
-use crate::message::{Message, Origin};
+use crate::message::{Message, OWN_ENDPOINT, Origin};
+use crate::route::AlertType;
 
-/// Name of the endpoint of all alerts.
-const ENDPOINT: &str = "unwrapd";
 /// Every gateway of a fleet finds that an endpoint fails or is silent. Such an alert has the same
 /// `webhook-id` for this long, in seconds, so that only the first is stored.
 const SAME_FOR_SECONDS: i64 = 3_600;
 /// Number of bytes of the hash in an id.
 const ID_BYTES: usize = 8;
-
-/// The type of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum AlertType {
-    DestinationDown,
-    DestinationUp,
-    DeliveryDead,
-    StoreRefusing,
-    StoreAccepting,
-    EndpointFailing,
-    EndpointSilent,
-}
-
-impl AlertType {
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 7] = [
-        Self::DestinationDown,
-        Self::DestinationUp,
-        Self::DeliveryDead,
-        Self::StoreRefusing,
-        Self::StoreAccepting,
-        Self::EndpointFailing,
-        Self::EndpointSilent,
-    ];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::DestinationDown => "unwrapd.destination.down",
-            Self::DestinationUp => "unwrapd.destination.up",
-            Self::DeliveryDead => "unwrapd.delivery.dead",
-            Self::StoreRefusing => "unwrapd.store.refusing",
-            Self::StoreAccepting => "unwrapd.store.accepting",
-            Self::EndpointFailing => "unwrapd.endpoint.failing",
-            Self::EndpointSilent => "unwrapd.endpoint.silent",
-        }
-    }
-}
 
 /// One alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +73,7 @@ impl Alert {
         });
         Message {
             origin: Origin::Gateway,
-            endpoint: ENDPOINT.into(),
+            endpoint: OWN_ENDPOINT.into(),
             webhook_id: format!("wh_unwrapd_{hash}"),
             event_type: Some(event_type.into()),
             sent_at: now,

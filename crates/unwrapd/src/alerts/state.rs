@@ -6,17 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::alert::{Alert, AlertType};
+use super::alert::Alert;
 use super::switch::{Switch, TELL_EVERY, Told};
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{EXPIRED, Next};
 use crate::pipeline_events::PipelineEvent;
+use crate::route::{ALERT_PREFIX, AlertType};
 
 /// Number of requests in a row that could not be verified, after which an endpoint is failing. A
 /// scanner of the internet sends fewer, and OpenAI with a new secret sends more.
 const FAILURES_IN_A_ROW: u64 = 10;
-/// Prefix of the types of alerts. A dead letter of an alert makes no alert.
-const OWN: &str = "unwrapd.";
 /// Subject of the alerts about the store.
 const STORE: &str = "store";
 
@@ -150,7 +149,8 @@ impl State {
     }
 
     fn died(&mut self, event_type: &str, destination: &str, reason: &str, now: Now) -> bool {
-        if event_type.starts_with(OWN) {
+        // A dead letter of an alert makes no alert.
+        if event_type.starts_with(ALERT_PREFIX) {
             return false;
         }
         let dead = &mut self.destination(destination).dead;
@@ -242,6 +242,19 @@ impl State {
             due.extend(destination.dead.take_due(name, now));
         }
         due
+    }
+
+    /// Makes each change due that waits for its hour: the gateway stops, and could not tell it later.
+    pub(super) fn end_waits(&mut self) {
+        self.store.end_wait();
+        for destination in self.destinations.values_mut() {
+            destination.down.end_wait();
+            destination.dead.told_at = None;
+        }
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.failing.end_wait();
+            endpoint.silent.end_wait();
+        }
     }
 
     /// The time at which the next alert is due, if nothing else happens.
@@ -431,6 +444,28 @@ mod tests {
         let due = state.next_due(time.0).unwrap();
         let now = time.advance(due - time.0.monotonic);
         assert_eq!(state.take_due(now)[0].count, Some(41));
+    }
+
+    #[test]
+    fn what_waits_for_its_hour_is_due_when_the_gateway_stops() {
+        let (mut state, mut time) = (State::default(), Time::start());
+        state.set_silence([("production".into(), 10 * MINUTE)], time.0);
+        for change in [CircuitChange::Opens, CircuitChange::Closes] {
+            let now = time.advance(MINUTE);
+            state.observe(&circuit(change), now);
+            state.observe(&dead("batch.completed"), now);
+            state.take_due(now);
+        }
+        let now = time.advance(MINUTE);
+        state.observe(&circuit(CircuitChange::Opens), now);
+        assert_eq!(state.take_due(now), []);
+        state.end_waits();
+        let due = state.take_due(now);
+        assert_eq!(
+            types(&due),
+            [AlertType::DestinationDown, AlertType::DeliveryDead]
+        );
+        assert_eq!(due[1].count, Some(1));
     }
 
     #[test]

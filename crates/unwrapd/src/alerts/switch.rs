@@ -55,6 +55,11 @@ impl Switch {
         self.was_told_bad = false;
     }
 
+    /// Makes a change due that waits for its hour.
+    pub(super) fn end_wait(&mut self) {
+        self.told_at = [None; 2];
+    }
+
     /// The change to tell now.
     pub(super) fn take_due(&mut self, now: Now) -> Option<Told> {
         if self.due_at(now)? > now.monotonic {

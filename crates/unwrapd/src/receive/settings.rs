@@ -6,6 +6,7 @@ use openai_webhooks::Webhooks;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::message::OWN_ENDPOINT;
 use crate::settings_file::{
     Key, Keys, Location, Mistake, Mistakes, Names, SecretSource, Table, changed_secrets, differing,
     required, webhooks,
@@ -49,7 +50,7 @@ impl EndpointSettings {
     /// The endpoints that these tables describe.
     pub(crate) fn read_all(tables: Vec<Table<'_>>) -> Result<Vec<Self>, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let mut names = Names::default();
+        let mut names = Names::except(OWN_ENDPOINT);
         let mut endpoints = Vec::new();
         for table in tables {
             endpoints.extend(mistakes.keep(Self::read(table, &mut names)).flatten());

@@ -20,9 +20,21 @@ impl Keys for NameKeys {}
 /// The names of the tables of one kind, of which each has its own. They are part of paths, logs and
 /// command lines, so they are plain.
 #[derive(Default)]
-pub(crate) struct Names(HashSet<String>);
+pub(crate) struct Names {
+    taken: HashSet<String>,
+    /// A name that no table may have.
+    reserved: Option<&'static str>,
+}
 
 impl Names {
+    /// Names of which one belongs to the gateway itself.
+    pub(crate) fn except(reserved: &'static str) -> Self {
+        Self {
+            reserved: Some(reserved),
+            ..Self::default()
+        }
+    }
+
     /// Takes the key `name` of a table. `None`: the table has a mistake.
     pub(crate) fn take(&mut self, table: &mut Table<'_>) -> Option<String> {
         let name = required(table.take::<NameKeys>().name, "name", table.location());
@@ -44,7 +56,13 @@ impl Names {
                 "a name is 1 to 64 lower-case letters, digits, `-` and `_`",
             ));
         }
-        if !self.0.insert(text.clone()) {
+        if self.reserved == Some(text.as_str()) {
+            return Err(Mistake::new(
+                name.span(),
+                format!("the name `{text}` belongs to the gateway's own events: choose another"),
+            ));
+        }
+        if !self.taken.insert(text.clone()) {
             return Err(Mistake::new(
                 name.span(),
                 format!("the name `{text}` is already used above: choose another"),

@@ -3,15 +3,18 @@
 #[cfg(feature = "server-tests")]
 mod recipes;
 
+use std::sync::Arc;
+
 use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
 use serde_json::Value;
+use tokio::sync::Notify;
 use unwrapd::config::DestinationSettings;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 use unwrapd::route::Patterns;
 
 use crate::pipeline_events::Seen;
 use crate::support::application::{Answer, Application, Delivered};
-use crate::support::{APP_SECRET, TestGateway, Webhook, destination};
+use crate::support::{APP_SECRET, TestGateway, Webhook, destination, until};
 
 /// A destination for alerts only.
 fn pager(name: &str, url: &str) -> DestinationSettings {
@@ -160,6 +163,38 @@ async fn dead_letters_are_told_with_their_number_and_those_of_alerts_are_not() {
     post(&test, 2).await;
     seen.next("settled").await;
     assert_no_alert_came(&test, &mut pages).await;
+    test.stop().await;
+}
+
+/// The deliveries under way at a stop may become dead letters when no task waits for alerts any more.
+#[tokio::test]
+async fn an_alert_of_the_last_moments_of_a_stop_is_delivered_after_the_next_start() {
+    let allowed = Arc::new(Notify::new());
+    let refused = Answer::StatusWhenTold(410, Arc::clone(&allowed));
+    let mut app = Application::start([refused]).await;
+    let mut pages = Application::start([]).await;
+    let of_app = DestinationSettings {
+        events: Patterns::parse(["batch.*"]).unwrap(),
+        ..destination("app", &app.url)
+    };
+    let settings = vec![of_app, pager("pager", &pages.url)];
+    let test = TestGateway::start(settings.clone()).await;
+    post(&test, 1).await;
+    app.next().await;
+    let (client, url) = (test.client().clone(), test.url("production"));
+    let answer = async {
+        until("the ports are closed", async || {
+            client.get(&url).send().await.is_err()
+        })
+        .await;
+        allowed.notify_one();
+    };
+    let (folder, ()) = tokio::join!(test.stop(), answer);
+    assert!(!pages.has_more());
+    let test = TestGateway::start_in(folder, settings).await;
+    let dead = alert(&pages.next().await);
+    assert_eq!(dead["type"], "unwrapd.delivery.dead");
+    assert_eq!(dead["data"]["id"], "app");
     test.stop().await;
 }
 

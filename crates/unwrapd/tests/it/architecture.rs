@@ -111,7 +111,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "alerts",
-        &["delivery", "intake", "message", "pipeline_events"],
+        &["delivery", "intake", "message", "pipeline_events", "route"],
     ),
     ("metrics", &["delivery", "pipeline_events", "store"]),
     ("api", &["store"]),

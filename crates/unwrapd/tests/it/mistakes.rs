@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::process::unwrapd;
+use crate::support::process::{checked, destination_table, unwrapd, write_destinations};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 const ENDPOINT: &str =
@@ -163,4 +163,32 @@ fn a_byte_order_mark_does_no_harm_in_a_configuration_or_a_secret() {
     let output = serve_in(folder.path(), config.as_bytes(), &["--check"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+/// OpenAI may have added a type, so a pattern that matches none is only doubted.
+#[test]
+fn a_pattern_that_matches_no_type_is_a_warning_with_the_nearest_one() {
+    let folder = TempDir::new().unwrap();
+    for (pattern, nearest) in [
+        ("batch.complted", Some("batch.completed")),
+        ("unwrapd.destination.dwon", Some("unwrapd.destination.down")),
+        ("!unwrapd.stores.*", Some("!unwrapd.store.*")),
+        ("unwrapd.*", None),
+        ("!unwrapd.delivery.dead", None),
+    ] {
+        let events = format!("events = [\"*\", \"{pattern}\"]");
+        let url = "http://127.0.0.1:9/webhook";
+        write_destinations(folder.path(), &destination_table("app", url, &events));
+        let (code, told) = checked(folder.path());
+        assert_eq!(code, Some(0), "{pattern}: {told}");
+        let doubt = nearest.map(|nearest| {
+            format!(
+                "`{pattern}` matches no event type that is known today; did you mean `{nearest}`?"
+            )
+        });
+        match doubt {
+            Some(doubt) => assert!(told.contains(&doubt), "{told}"),
+            None => assert!(!told.contains("matches no event type"), "{told}"),
+        }
+    }
 }

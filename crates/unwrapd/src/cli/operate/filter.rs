@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::shown_name;
 use crate::cli::stderr::message;
-use crate::route::{Patterns, nearest_pattern};
+use crate::route::{Patterns, nearest_pattern_or_alert};
 use crate::store::filter::{Filter, IdPart, Status, Types, When};
 
 /// Options that select messages and deliveries.
@@ -58,11 +58,11 @@ impl FilterArguments {
     fn doubt_types(&self) {
         for text in &self.types {
             let known = Patterns::parse([text.trim_start_matches('!')]);
-            if known.is_ok_and(|pattern| pattern.known().next().is_none()) {
+            if known.is_ok_and(|pattern| !pattern.match_known()) {
                 message(&format!(
                     "`{}` matches no known event type; did you mean `{}`?\n",
                     shown_name(text),
-                    nearest_pattern(text)
+                    nearest_pattern_or_alert(text)
                 ));
             }
         }

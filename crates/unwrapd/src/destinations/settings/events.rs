@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::route::{ALERT_PREFIX, Patterns, nearest_pattern};
+use crate::route::{Patterns, nearest_pattern_or_alert};
 use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, looks_secret, shown_pattern};
 
 /// Most event patterns of a destination: several times the number of types. Each is compared with
@@ -57,17 +57,13 @@ fn patterns(
         let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
             .map_err(|error| Mistake::new(text.span(), error.to_string()));
         let pattern = mistakes.keep(pattern);
-        let is_of_alerts = text
-            .get_ref()
-            .trim_start_matches('!')
-            .starts_with(ALERT_PREFIX);
-        if !is_of_alerts && pattern.is_some_and(|pattern| pattern.known().next().is_none()) {
+        if pattern.is_some_and(|pattern| !pattern.match_known()) {
             // OpenAI may have added one that we do not know: no reason to refuse.
             let text = text.get_ref();
             tracing::warn!(
                 "`{}` matches no event type that is known today; did you mean `{}`?",
                 shown_pattern(text),
-                nearest_pattern(text)
+                nearest_pattern_or_alert(text)
             );
         }
     }

@@ -226,6 +226,12 @@ admin_url = "https://ops.example/other" #! write the same path as `admin_base_pa
 admin_base_path = "unwrapd" #! this must be a path such as "/unwrapd"
 admin_url = "https://ops.example/unwrapd"
 "#,
+    // The endpoint of the gateway's own events.
+    r#"
+[[endpoint]]
+name = "unwrapd" #! the name `unwrapd` belongs to the gateway's own events
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET" }]
+"#,
     // A missing file of a secret, with the way to make it.
     r#"
 [[endpoint]]
