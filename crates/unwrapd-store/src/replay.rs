@@ -55,7 +55,8 @@ impl FromStr for Token {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let is_fit = !text.is_empty()
+        // A token is a part of a path, in which these two have another meaning.
+        let is_fit = !matches!(text, "" | "." | "..")
             && text.len() <= TOKEN_BYTES_MAX
             && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_fit.then(|| Self(text.to_owned())).ok_or(TokenError)
@@ -66,7 +67,9 @@ text_in_json!(Token, |token| token.0);
 
 /// The text is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces")]
+#[error(
+    "a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces, and not be `.` or `..`"
+)]
 pub struct TokenError;
 
 /// A replay under its token, which is made step by step.

@@ -95,7 +95,7 @@ pub(super) fn routes() -> Vec<Route> {
             .parameters(PARAMETERS),
         ),
         Route::get(
-            "/api/v1/messages/count",
+            "/api/v1/message-count",
             read,
             find_count,
             Operation::json::<MessageCount>(

@@ -110,7 +110,7 @@ def test_types_and_resources_are_shown_as_text(page):
 
 @pytest.mark.parametrize("text", [SCRIPT, IMAGE + CLOSING, "type:" + SCRIPT, "id:" + ID, HIDDEN])
 def test_a_filter_from_a_link_is_shown_as_text(page, text):
-    for path in ["/events", "/events/replay", "/events/drop"]:
+    for path in ["/events", "/replay", "/drop"]:
         page.goto(f"{path}?q={quote(text)}")
         expect_inert(page)
 

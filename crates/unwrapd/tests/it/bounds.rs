@@ -59,9 +59,7 @@ fn body(route: &Route) -> &'static str {
         ("GET", _) | ("POST", "/login" | "/logout" | "/api/v1/replays/{token}/stop") => "",
         // Without a number there is nothing to drop.
         ("POST", "/refused/drop") => "up_to=1",
-        ("POST", "/events/replay" | "/events/drop") => {
-            "token=t&at=2026-11-24T08:00:00Z&newest=1&q="
-        }
+        ("POST", "/replay" | "/drop") => "token=t&at=2026-11-24T08:00:00Z&newest=1&q=",
         ("POST", _) if route.is_page() => "",
         ("POST", "/api/v1/destinations/{name}/give-up") => "{}",
         ("POST", path) if path.starts_with("/api/v1/destinations/{name}/") => "",

@@ -173,12 +173,11 @@ async fn every_link_and_every_button_that_a_reader_can_reach_works() {
         assert!(seen.contains(page), "{page} in {seen:?}");
     }
     assert!(
-        seen.iter()
-            .any(|path| path.starts_with("/events/replay?q=")),
+        seen.iter().any(|path| path.starts_with("/replay?q=")),
         "{seen:?}"
     );
     assert!(
-        seen.iter().any(|path| path.starts_with("/events/drop?q=")),
+        seen.iter().any(|path| path.starts_with("/drop?q=")),
         "{seen:?}"
     );
 
@@ -189,8 +188,8 @@ async fn every_link_and_every_button_that_a_reader_can_reach_works() {
     for form in [
         "/destinations/app/pause",
         "/destinations/app/test",
-        "/events/replay",
-        "/events/drop",
+        "/replay",
+        "/drop",
         "/refused/retry",
         "/refused/drop",
     ] {
@@ -205,6 +204,34 @@ async fn every_link_and_every_button_that_a_reader_can_reach_works() {
             next.status,
             next.html
         );
+    }
+}
+
+/// An id may be a word of another path, and have any character of a URL but dots.
+#[tokio::test]
+async fn the_list_links_the_page_of_every_id() {
+    let test = TestGateway::start(vec![]).await;
+    let ids = [
+        "replay", "drop", "body", "count", "a/b", "%2e%2e", "?q=1#x", "~", "\"<&>",
+    ];
+    for id in ids {
+        test.receive(id, EventType::BatchCompleted).await;
+    }
+    let list = read(&test, "/events").await;
+    let links: Vec<String> = list
+        .links()
+        .filter(|link| link.starts_with("/events/"))
+        .collect();
+    assert_eq!(links.len(), ids.len(), "{links:?}");
+    for (link, id) in links.iter().zip(ids.iter().rev()) {
+        let page = read(&test, link).await;
+        let shown = id.replace('&', "&amp;").replace('"', "&quot;");
+        let shown = shown.replace('<', "&lt;").replace('>', "&gt;");
+        assert_eq!(page.status, StatusCode::OK, "{link}");
+        let shown = format!("<dd class=\"id\">{shown}</dd>");
+        assert!(page.html.contains(&shown), "{link}: {}", page.html);
+        let body = read(&test, &format!("{link}/body")).await;
+        assert!(body.html.contains("batch.completed"), "{link}");
     }
 }
 
@@ -317,7 +344,7 @@ async fn the_plan_of_a_replay_has_its_counts_and_the_run_does_what_was_planned()
             .await;
         app.next().await;
     }
-    let path = "/events/replay?q=status%3Adead";
+    let path = "/replay?q=status%3Adead";
     until("all are dead letters", async || {
         read(&test, path).await.html.contains("Replay 3 deliveries")
     })
@@ -326,7 +353,7 @@ async fn the_plan_of_a_replay_has_its_counts_and_the_run_does_what_was_planned()
     // A message that arrives after the plan is not part of the run.
     test.receive("wh_later", EventType::BatchCompleted).await;
     app.next().await;
-    let run = send(&test, "/events/replay", plan.fields("/events/replay")).await;
+    let run = send(&test, "/replay", plan.fields("/replay")).await;
     assert_eq!(run.status, StatusCode::OK, "{}", run.html);
     let mut again: Vec<_> = Vec::new();
     for _ in 0..3 {
@@ -335,7 +362,7 @@ async fn the_plan_of_a_replay_has_its_counts_and_the_run_does_what_was_planned()
     again.sort();
     assert_eq!(again, ["wh_1", "wh_2", "wh_3"]);
     // The same form again is the same run.
-    send(&test, "/events/replay", plan.fields("/events/replay")).await;
+    send(&test, "/replay", plan.fields("/replay")).await;
     until("the run is done", async || {
         read(&test, "/runs").await.html.contains("3 of 3")
     })

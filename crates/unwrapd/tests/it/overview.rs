@@ -34,7 +34,7 @@ async fn messages_are_counted_by_the_query_that_lists_them() {
         ("?type=batch.*&limit=1", 2),
         ("?id_part=h_2_none", 0),
     ] {
-        let counted = get(&test, &format!("messages/count{query}")).await;
+        let counted = get(&test, &format!("message-count{query}")).await;
         let expected = json!({ "messages": messages, "is_exact": true });
         assert_eq!(counted, expected, "{query}");
     }

@@ -135,10 +135,10 @@ fn buttons(base: &str, destination: &DestinationView) -> Markup {
     html! {
         span.do {
             @if destination.dead > 0 {
-                a.button.primary href={ (base) (with_query("/events/replay", &[("q", &dead)])) } {
+                a.button.primary href={ (base) (with_query("/replay", &[("q", &dead)])) } {
                     "Replay " (counted(destination.dead, "dead letter", "dead letters")) "…"
                 }
-                a.button href={ (base) (with_query("/events/drop", &[("q", &dead)])) } { "Drop…" }
+                a.button href={ (base) (with_query("/drop", &[("q", &dead)])) } { "Drop…" }
             }
             @if destination.is_configured { (post(base, &format!("{path}/test"), "Test")) }
             @if destination.paused_since.is_some() {

@@ -79,7 +79,7 @@ fn whole(
                 }
             }
             span.do {
-                a.button.primary href={ (base) (with_query("/events/replay", &[("q", &only)])) } {
+                a.button.primary href={ (base) (with_query("/replay", &[("q", &only)])) } {
                     "Replay…"
                 }
             }

@@ -96,7 +96,7 @@ async fn list(
         div.bulk {
             span { (match_count(&count)) }
             @if count.messages > 0 {
-                a.button href={ (base) (with_query("/events/replay", &[("q", text)])) } {
+                a.button href={ (base) (with_query("/replay", &[("q", text)])) } {
                     "Replay all that match…"
                 }
             }

@@ -179,7 +179,7 @@ fn dead(situation: &Situation<'_>, destination: &DestinationView) -> Option<Need
         detail,
         actions: vec![
             Action::Open("Open", with_query("/events", &[("q", &filter)])),
-            Action::Open("Replay…", with_query("/events/replay", &[("q", &filter)])),
+            Action::Open("Replay…", with_query("/replay", &[("q", &filter)])),
         ],
     })
 }

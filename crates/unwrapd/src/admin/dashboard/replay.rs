@@ -1,5 +1,5 @@
-//! `/events/replay`: the plan of a replay, and the button that runs it. `/events/drop` is the same
-//! for dropping dead letters. The gateway carries out the run, also when the page is closed.
+//! `/replay`: the plan of a replay, and the button that runs it. `/drop` is the same for dropping dead
+//! letters. The gateway carries out the run, also when the page is closed.
 
 use axum::extract::{FromRef as _, Request};
 use axum::response::Response;
@@ -22,10 +22,10 @@ use crate::store::replay::AsOf;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::page("/events/replay", Bounds::PAGE, show_replay),
-        Route::form("/events/replay", Bounds::CHANGE_MUCH, run_replay),
-        Route::page("/events/drop", Bounds::PAGE, show_drop),
-        Route::form("/events/drop", Bounds::CHANGE_MUCH, run_drop),
+        Route::page("/replay", Bounds::PAGE, show_replay),
+        Route::form("/replay", Bounds::CHANGE_MUCH, run_replay),
+        Route::page("/drop", Bounds::PAGE, show_drop),
+        Route::form("/drop", Bounds::CHANGE_MUCH, run_drop),
     ]
 }
 
@@ -53,7 +53,7 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
             }
             (selection(base, text))
         }
-        form.choice action={ (base) "/events/replay" } {
+        form.choice action={ (base) "/replay" } {
             input type="hidden" name="q" value=(text);
             label {
                 "Deliver to "
@@ -80,7 +80,7 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
         }
         ul.plain { @for note in notes(&plan) { li { (note) } } }
         @if counts.deliveries + counts.waiting > 0 {
-            (run_form(base, "/events/replay", text, to, &plan, "Replay"))
+            (run_form(base, "/replay", text, to, &plan, "Replay"))
         } @else {
             p.empty { "Nothing can be replayed." }
         }
@@ -142,7 +142,7 @@ async fn show_drop(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> 
              others. " (selection(base, text))
         }
         @if dead > 0 {
-            (run_form(base, "/events/drop", text, None, &plan, "Drop"))
+            (run_form(base, "/drop", text, None, &plan, "Drop"))
         } @else {
             p.empty { "No dead letter matches." }
         }

@@ -184,7 +184,7 @@
     else if (event.key === "Enter" && link && event.target === document.body) link.click();
     else if (event.key === "r" && link && location.pathname.endsWith("/events")) {
       const id = decodeURIComponent(link.pathname.split("/").pop());
-      location.href = `${base}/events/replay?q=${encodeURIComponent(`id:${id}`)}`;
+      location.href = `${base}/replay?q=${encodeURIComponent(`id:${id}`)}`;
     } else if (event.key === "r" && primary) primary.click();
   });
   for (const keys of all(".keys")) keys.hidden = false;

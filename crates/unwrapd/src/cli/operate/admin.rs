@@ -165,6 +165,12 @@ impl Admin {
     }
 
     fn at(&self, path: &[&str]) -> Result<Url, Failure> {
+        // A URL with such a segment has another path.
+        if path.iter().any(|segment| matches!(*segment, "." | "..")) {
+            return Err(usage(
+                "`.` and `..` cannot be part of a path of the admin port",
+            ));
+        }
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| usage("--admin: not a URL of a server"))?

@@ -226,6 +226,15 @@ admin_url = "https://ops.example/other" #! write the same path as `admin_base_pa
 admin_base_path = "unwrapd" #! this must be a path such as "/unwrapd"
 admin_url = "https://ops.example/unwrapd"
 "#,
+    // Names that would be another path.
+    r#"
+[[endpoint]]
+name = ".." #! a name is 1 to 64 lower-case letters
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET" }]
+[[destination]]
+name = "." #! a name is 1 to 64 lower-case letters
+jsonl = "-"
+"#,
     // The endpoint of the gateway's own events.
     r#"
 [[endpoint]]

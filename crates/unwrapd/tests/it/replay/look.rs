@@ -127,3 +127,19 @@ async fn events_are_found_by_their_resource() {
     said(&admin, &asked).await;
     assert_eq!(next_ids(&mut app, 2).await, ["wh_1", "wh_3"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_shown_whatever_word_its_id_is() {
+    let test = TestGateway::start(vec![]).await;
+    let admin = test.admin();
+    for id in ["count", "replay", "a/b"] {
+        test.receive(id, EventType::BatchCompleted).await;
+        let shown = said(&admin, &["events", "show", id]).await;
+        assert!(shown.contains(&format!("webhook-id  {id}\n")), "{shown}");
+    }
+    for id in [".", ".."] {
+        let (code, problem) = complained(&admin, &["events", "show", id]).await;
+        assert_eq!(code, 2, "{problem}");
+        assert!(problem.contains("cannot be part of a path"), "{problem}");
+    }
+}

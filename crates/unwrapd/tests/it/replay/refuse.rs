@@ -90,6 +90,11 @@ async fn the_admin_port_refuses_invalid_replays_with_the_reason() {
         (json!({"filter": {"since": "soon"}}), 400, "an age such as"),
         (json!({"filter": {}, "token": ""}), 400, "a token must have"),
         (
+            json!({"filter": {}, "token": ".."}),
+            400,
+            "a token must have",
+        ),
+        (
             json!({"filter": {"type": ["batch.*"]}, "token": "t1"}),
             409,
             "another",
