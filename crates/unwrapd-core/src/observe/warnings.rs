@@ -50,6 +50,14 @@ impl Warnings {
         self.lock().values().cloned().collect()
     }
 
+    /// The texts of all conditions that hold now, but that of `kind`.
+    #[must_use]
+    pub fn all_but(&self, kind: &str) -> Vec<String> {
+        let held = self.lock();
+        let others = held.iter().filter(|(held, _)| **held != kind);
+        others.map(|(_, text)| text.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -56,10 +56,19 @@ async fn show(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
 
 /// The counts within a time.
 pub(super) async fn within(admin: &Admin, range: TrafficRange) -> Result<TrafficReport, Refusal> {
-    let sums = admin.store.traffic(range, SUMS_MAX + 1).await?;
-    if sums.len() > SUMS_MAX {
+    up_to(admin, range, SUMS_MAX).await
+}
+
+/// The counts within a time, if there are not more than `sums_max`.
+pub(super) async fn up_to(
+    admin: &Admin,
+    range: TrafficRange,
+    sums_max: usize,
+) -> Result<TrafficReport, Refusal> {
+    let sums = admin.store.traffic(range, sums_max + 1).await?;
+    if sums.len() > sums_max {
         return Err(Refusal::bad(format!(
-            "the answer would have more than {SUMS_MAX} counts; choose a longer `step` or a shorter time"
+            "the answer would have more than {sums_max} counts; choose a longer `step` or a shorter time"
         )));
     }
     Ok(report(range, sums))

@@ -22,7 +22,7 @@ use crate::observe::warnings::Warnings;
 use crate::store::{Store, gateways, give_up, waiting};
 
 /// Name of the warning while such deliveries wait.
-const CONDITION: &str = "unconfigured-destinations";
+pub(super) const CONDITION: &str = "unconfigured-destinations";
 /// Maximum number of destinations that `/readyz` names.
 const NAMES_MAX: usize = 5;
 /// Time after which one request gives up no further deliveries.

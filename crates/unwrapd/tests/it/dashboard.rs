@@ -1,6 +1,8 @@
 //! The pages of the dashboard: whatever a reader can reach from the first page answers, and no page
 //! is changed by the text of strangers. Browsers test the rest.
 
+mod attention;
+
 use std::collections::BTreeSet;
 
 use openai_webhooks::EventType;

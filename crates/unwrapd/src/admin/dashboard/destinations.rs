@@ -16,7 +16,7 @@ use super::strip::{self, strip};
 use super::words::{Mark, ago, counted, milliseconds};
 use crate::admin::bounds::Bounds;
 use crate::admin::json::Refusal;
-use crate::admin::{Admin, Route, destinations, traffic};
+use crate::admin::{Admin, Route, destinations};
 use crate::api::{
     ConfiguredView, DestinationStep, DestinationView, TestOutcome, TestRequest, TestResult,
     TrafficReport,
@@ -64,8 +64,8 @@ async fn list(viewer: Viewer) -> Result<Response, Refusal> {
 }
 
 async fn read(admin: &Admin) -> Result<(Vec<DestinationView>, TrafficReport), Refusal> {
-    let range = strip::range(admin.clock.now());
-    let (all, traffic) = tokio::try_join!(destinations::all(admin), traffic::within(admin, range))?;
+    let traffic = strip::traffic(admin, admin.clock.now());
+    let (all, traffic) = tokio::try_join!(destinations::all(admin), traffic)?;
     Ok((all.destinations, traffic))
 }
 

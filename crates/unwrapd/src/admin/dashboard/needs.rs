@@ -8,7 +8,7 @@ use super::words::{Mark, counted, long_span, number, span};
 use crate::api::{
     CircuitState, ConfiguredView, DestinationView, EndpointView, GatewayView, QuarantinedView,
 };
-use crate::store::MessageView;
+use crate::store::{FailureCause, MessageView};
 
 /// Difference of the clocks, in milliseconds, from which it needs attention. A webhook is refused
 /// from five minutes on.
@@ -22,14 +22,18 @@ const TYPES_MAX: usize = 3;
 pub(super) struct Situation<'s> {
     pub(super) now: Timestamp,
     /// Why the store cannot be written.
-    pub(super) store_error: Option<String>,
+    pub(super) write_error: Option<String>,
+    /// Why the content of the page cannot be read from the store.
+    pub(super) read_error: Option<String>,
     pub(super) destinations: &'s [DestinationView],
-    /// Summary of the latest dead letter of each destination with dead letters.
-    pub(super) dead: &'s [(String, MessageView)],
+    /// The answer to the latest dead letter of each destination with dead letters.
+    pub(super) dead: &'s [(String, FailureCause)],
     pub(super) endpoints: &'s [EndpointView],
     pub(super) gateways: &'s [GatewayView],
     /// The requests in the quarantine, newest first.
     pub(super) refused: &'s [QuarantinedView],
+    /// Whether there are more of them.
+    pub(super) refused_is_cut: bool,
     /// Latest messages for which no destination was configured.
     pub(super) unrouted: &'s [MessageView],
     /// Lasting conditions that the gateway has noticed.
@@ -57,7 +61,8 @@ pub(super) enum Action {
 /// All lines, the gravest first.
 pub(super) fn of(situation: &Situation<'_>) -> Vec<Need> {
     let mut needs = Vec::new();
-    needs.extend(store(situation));
+    needs.extend(write_error(situation));
+    needs.extend(read_error(situation));
     needs.extend(
         situation
             .destinations
@@ -72,6 +77,7 @@ pub(super) fn of(situation: &Situation<'_>) -> Vec<Need> {
     );
     needs.extend(refused(situation));
     needs.extend(situation.destinations.iter().filter_map(paused));
+    needs.extend(situation.destinations.iter().filter_map(unconfigured));
     needs.extend(situation.endpoints.iter().filter_map(clock));
     needs.extend(unrouted(situation));
     needs.extend(situation.gateways.iter().filter_map(different));
@@ -84,12 +90,27 @@ pub(super) fn of(situation: &Situation<'_>) -> Vec<Need> {
     needs
 }
 
-fn store(situation: &Situation<'_>) -> Option<Need> {
-    let error = situation.store_error.as_ref()?;
+fn write_error(situation: &Situation<'_>) -> Option<Need> {
+    let error = situation.write_error.as_ref()?;
     Some(Need {
         mark: Mark::Bad,
         what: "The store cannot be written, so webhooks are refused with 503.".into(),
         detail: format!("{} OpenAI sends each again for 72 hours.", sentence(error)),
+        actions: vec![Action::Open("System", "/system".into())],
+    })
+}
+
+/// A store that can be written accepts webhooks, also if its reads fail or take too long.
+fn read_error(situation: &Situation<'_>) -> Option<Need> {
+    let error = situation.read_error.as_ref()?;
+    let effect = match situation.write_error {
+        Some(_) => "",
+        None => " Webhooks are accepted all the same.",
+    };
+    Some(Need {
+        mark: Mark::Bad,
+        what: "The store cannot be read, so this page is incomplete.".into(),
+        detail: format!("{}{effect}", sentence(error)),
         actions: vec![Action::Open("System", "/system".into())],
     })
 }
@@ -154,21 +175,13 @@ fn dead(situation: &Situation<'_>, destination: &DestinationView) -> Option<Need
     }
     let name = &destination.name;
     let latest = situation.dead.iter().find(|(dead, _)| dead == name);
-    let delivery = latest.and_then(|(_, message)| {
-        message
-            .deliveries
-            .iter()
-            .find(|delivery| &delivery.destination == name)
-    });
-    let answer = delivery.and_then(|delivery| delivery.latest.last());
-    let detail = match (delivery, answer) {
-        (Some(delivery), Some(attempt)) => format!(
+    let detail = latest.map_or_else(String::new, |(_, cause)| {
+        format!(
             "The last one was given up {} ago: {}.",
-            long_span(situation.now.duration_since(delivery.at)),
-            attempt.answer
-        ),
-        _ => String::new(),
-    };
+            long_span(situation.now.duration_since(cause.latest_at)),
+            cause.answer
+        )
+    });
     let filter = format!("status:dead destination:{name}");
     Some(Need {
         mark: Mark::Bad,
@@ -184,41 +197,74 @@ fn dead(situation: &Situation<'_>, destination: &DestinationView) -> Option<Need
     })
 }
 
+/// Refused requests of one endpoint with one cause.
+struct RefusedGroup<'r> {
+    latest: &'r QuarantinedView,
+    count: u64,
+    since: Timestamp,
+    /// Whether all have the same text, with the same numbers.
+    is_uniform: bool,
+}
+
 /// One line for each endpoint and cause.
 fn refused(situation: &Situation<'_>) -> Vec<Need> {
-    let mut groups: Vec<(&QuarantinedView, u64, Timestamp)> = Vec::new();
+    let mut groups: Vec<RefusedGroup<'_>> = Vec::new();
     for request in situation.refused {
-        let is_same = |(first, ..): &&mut (&QuarantinedView, u64, Timestamp)| {
-            first.endpoint == request.endpoint && first.reason == request.reason
+        let is_same = |group: &&mut RefusedGroup<'_>| {
+            let latest = group.latest;
+            latest.endpoint == request.endpoint
+                && without_numbers(latest) == without_numbers(request)
         };
         match groups.iter_mut().find(is_same) {
-            Some((_, count, since)) => {
-                *count += 1;
-                *since = request.received_at.min(*since);
+            Some(group) => {
+                group.count += 1;
+                group.since = request.received_at.min(group.since);
+                group.is_uniform &= cause(group.latest) == cause(request);
             }
-            None => groups.push((request, 1, request.received_at)),
+            None => groups.push(RefusedGroup {
+                latest: request,
+                count: 1,
+                since: request.received_at,
+                is_uniform: true,
+            }),
         }
     }
-    groups
-        .into_iter()
-        .map(|(first, count, since)| Need {
+    let at_least = if situation.refused_is_cut {
+        "At least "
+    } else {
+        ""
+    };
+    let need = |group: RefusedGroup<'_>| {
+        let latest = group.latest;
+        let prefix = if group.is_uniform { "" } else { "The latest: " };
+        Need {
             mark: Mark::Waiting,
             what: format!(
-                "{} at {}.",
-                counted(count, "request was refused", "requests were refused"),
-                first.endpoint
+                "{at_least}{} at {}.",
+                counted(group.count, "request was refused", "requests were refused"),
+                latest.endpoint
             ),
             detail: format!(
-                "{} {}",
-                sentence(first.cause.as_deref().unwrap_or(&first.reason)),
-                came(situation.now, since, first.received_at),
+                "{prefix}{} {}",
+                sentence(cause(latest)),
+                came(situation.now, group.since, latest.received_at),
             ),
             actions: vec![Action::Open(
                 "See the cause",
-                format!("/refused/{}", first.id),
+                format!("/refused/{}", latest.id),
             )],
-        })
-        .collect()
+        }
+    };
+    groups.into_iter().map(need).collect()
+}
+
+fn cause(request: &QuarantinedView) -> &str {
+    request.cause.as_deref().unwrap_or(&request.reason)
+}
+
+/// The cause without its numbers: late requests differ in how late they are.
+fn without_numbers(request: &QuarantinedView) -> String {
+    cause(request).replace(|letter: char| letter.is_ascii_digit(), "")
 }
 
 /// When the first and the last of some requests came.
@@ -247,6 +293,29 @@ fn paused(destination: &DestinationView) -> Option<Need> {
         actions: vec![Action::Post(
             "Resume",
             format!("/destinations/{}/resume", segment(name)),
+        )],
+    })
+}
+
+/// Nothing delivers what waits for it.
+fn unconfigured(destination: &DestinationView) -> Option<Need> {
+    if destination.is_configured || destination.waiting == 0 {
+        return None;
+    }
+    let name = &destination.name;
+    Some(Need {
+        mark: Mark::Waiting,
+        what: format!(
+            "{} for {name}, which is not configured.",
+            counted(destination.waiting, "delivery waits", "deliveries wait")
+        ),
+        detail: format!(
+            "Configure it again, replay to another destination, or run `unwrapd destinations \
+             give-up {name}`."
+        ),
+        actions: vec![Action::Open(
+            "Open",
+            format!("/destinations/{}", segment(name)),
         )],
     })
 }
@@ -337,9 +406,15 @@ pub(super) fn headline(situation: &Situation<'_>, needs: &[Need]) -> (String, St
             long_span(situation.now.duration_since(at))
         )
     });
-    if situation.store_error.is_some() {
+    if situation.write_error.is_some() {
         return (
             "The store cannot be written. Webhooks are refused until it can.".into(),
+            last.unwrap_or_default(),
+        );
+    }
+    if situation.read_error.is_some() {
+        return (
+            "The store cannot be read. This page is incomplete.".into(),
             last.unwrap_or_default(),
         );
     }

@@ -16,10 +16,11 @@ use super::strip;
 use super::words::{Mark, ago, counted, marked, milliseconds};
 use crate::admin::bounds::Bounds;
 use crate::admin::json::Refusal;
+use crate::admin::unconfigured::CONDITION as UNCONFIGURED;
 use crate::admin::{Admin, Route, destinations, endpoints, gateways, quarantine, traffic};
 use crate::api::{DestinationStep, DestinationView, EndpointView, QuarantinedView, TrafficReport};
-use crate::store::filter::{Filter, Status, When};
-use crate::store::{MessageView, Page as MessagesPage};
+use crate::store::filter::{Filter, Status};
+use crate::store::{FailureCause, MessageView, Page as MessagesPage, TrafficRange};
 
 /// Age from which a refused request or an unrouted message needs no attention any more.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
@@ -49,18 +50,25 @@ async fn show(viewer: Viewer) -> Result<Response, Refusal> {
         ),
     };
     let endpoints = endpoints::all(&viewer).endpoints;
-    let write_error = writable.err().map(|error| error.to_string());
     let is_readable = read_error.is_none();
+    // Lines of their own have the destinations, if they could be read.
+    let warnings = if is_readable {
+        viewer.warnings.all_but(UNCONFIGURED)
+    } else {
+        viewer.warnings.all()
+    };
     let situation = Situation {
         now,
-        store_error: write_error.or(read_error),
+        write_error: writable.err().map(|error| error.to_string()),
+        read_error,
         destinations: &stored.destinations,
         dead: &stored.dead,
         endpoints: &endpoints,
         gateways: &gateways::all(&viewer).gateways,
         refused: &stored.refused,
+        refused_is_cut: stored.refused_is_cut,
         unrouted: &stored.unrouted,
-        warnings: &viewer.warnings.all(),
+        warnings: &warnings,
     };
     let needs = needs::of(&situation);
     let (first, second) = needs::headline(&situation, &needs);
@@ -69,7 +77,9 @@ async fn show(viewer: Viewer) -> Result<Response, Refusal> {
         h1 { (first) }
         p.sub {
             (second)
-            @if is_readable { " " (lately(&stored.traffic, now)) }
+            @if is_readable {
+                " " (counted(stored.last_hour, "webhook", "webhooks")) " in the last hour."
+            }
         }
         @if is_readable && is_new(&situation, &stored.traffic) { (first_steps(&endpoints)) }
         @if !needs.is_empty() {
@@ -97,47 +107,65 @@ async fn show(viewer: Viewer) -> Result<Response, Refusal> {
 #[derive(Default)]
 struct Stored {
     destinations: Vec<DestinationView>,
-    /// Latest dead letter of each destination that has some.
-    dead: Vec<(String, MessageView)>,
+    /// The answer to the latest dead letter of each destination that has some.
+    dead: Vec<(String, FailureCause)>,
     traffic: TrafficReport,
+    /// Number of webhooks that were accepted in the last hour.
+    last_hour: u64,
     refused: Vec<QuarantinedView>,
+    /// Whether older ones need attention too.
+    refused_is_cut: bool,
     unrouted: Vec<MessageView>,
 }
 
 impl Stored {
     async fn read(admin: &Admin, now: Timestamp) -> Result<Self, Refusal> {
-        let (destinations, traffic, refused, unrouted) = tokio::try_join!(
+        let (destinations, traffic, last_hour, refused, mut unrouted) = tokio::try_join!(
             destinations::all(admin),
-            traffic::within(admin, strip::range(now)),
+            strip::traffic(admin, now),
+            traffic::within(admin, last_hour(now)),
             quarantine::page(admin, None, LATEST),
-            messages(admin, Status::Unrouted, None, LATEST),
+            unrouted(admin),
         )?;
+        let is_recent = |at| now.duration_since(at) < RECENT;
+        let oldest = refused.requests.last();
+        let is_oldest_recent = oldest.is_some_and(|oldest| is_recent(oldest.received_at));
+        let refused_is_cut = refused.next.is_some() && is_oldest_recent;
         let mut refused = refused.requests;
-        refused.retain(|request| now.duration_since(request.received_at) < RECENT);
+        refused.retain(|request| is_recent(request.received_at));
+        unrouted.retain(|message| is_recent(message.received_at));
+        let steps = last_hour.endpoints.iter().flat_map(|one| &one.steps);
         Ok(Self {
             dead: latest_dead(admin, &destinations.destinations).await?,
             destinations: destinations.destinations,
             traffic,
+            last_hour: steps.map(|step| step.accepted).sum(),
             refused,
+            refused_is_cut,
             unrouted,
         })
     }
 }
 
-/// The latest messages with this status.
-async fn messages(
-    admin: &Admin,
-    status: Status,
-    destination: Option<&str>,
-    limit: usize,
-) -> Result<Vec<MessageView>, Refusal> {
+fn last_hour(now: Timestamp) -> TrafficRange {
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+    TrafficRange {
+        since: now - HOUR,
+        until: now,
+        step: HOUR.unsigned_abs(),
+    }
+}
+
+/// The newest messages that no destination wanted.
+async fn unrouted(admin: &Admin) -> Result<Vec<MessageView>, Refusal> {
     let filter = Filter {
-        status: vec![status],
-        destination: destination.into_iter().map(str::to_owned).collect(),
-        since: (status == Status::Unrouted).then_some(When::Ago(RECENT)),
+        status: vec![Status::Unrouted],
         ..Filter::default()
     };
-    let page = MessagesPage { after: None, limit };
+    let page = MessagesPage {
+        after: None,
+        limit: LATEST,
+    };
     let found = admin
         .store
         .list_messages(&filter, admin.clock.now(), page)
@@ -145,22 +173,22 @@ async fn messages(
     Ok(found.messages)
 }
 
-/// The latest dead letter of each destination that has some.
+/// The answer to the latest dead letter of each destination that has some. A list of its messages
+/// would pass those of all other destinations.
 async fn latest_dead(
     admin: &Admin,
     destinations: &[DestinationView],
-) -> Result<Vec<(String, MessageView)>, Refusal> {
+) -> Result<Vec<(String, FailureCause)>, Refusal> {
     let mut latest = Vec::new();
     let with_dead = destinations
         .iter()
         .filter(|destination| destination.dead > 0);
     for destination in with_dead.take(DEAD_MAX) {
-        let found = messages(admin, Status::Dead, Some(&destination.name), 1).await?;
-        latest.extend(
-            found
-                .into_iter()
-                .map(|found| (destination.name.clone(), found)),
-        );
+        let name = &destination.name;
+        let causes = admin.store.failures(name).await?.causes.into_iter();
+        let dead = causes.filter(|cause| cause.status == Status::Dead);
+        let cause = dead.max_by_key(|cause| cause.latest_at);
+        latest.extend(cause.map(|cause| (name.clone(), cause)));
     }
     Ok(latest)
 }
@@ -257,23 +285,6 @@ fn secrets(now: Timestamp, endpoint: &EndpointView) -> Markup {
             }
         }
     }
-}
-
-/// The number of webhooks of the last hour.
-fn lately(traffic: &TrafficReport, now: Timestamp) -> String {
-    let hour_ago = now - SignedDuration::from_hours(1);
-    let steps = traffic
-        .endpoints
-        .iter()
-        .flat_map(|endpoint| &endpoint.steps);
-    let accepted: u64 = steps
-        .filter(|step| step.at >= hour_ago)
-        .map(|step| step.accepted)
-        .sum();
-    format!(
-        "{} in the last hour.",
-        counted(accepted, "webhook", "webhooks")
-    )
 }
 
 /// Whether no webhook has come yet.

@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::words::{counted, number};
-use crate::api::DestinationStep;
+use crate::admin::json::Refusal;
+use crate::admin::{Admin, traffic};
+use crate::api::{DestinationStep, TrafficReport};
 use crate::store::TrafficRange;
 
 /// Number of bars.
@@ -17,8 +19,17 @@ const HEIGHT: u64 = 34;
 /// seen.
 const LEAST: u64 = 3;
 
+/// Maximum number of counts: those of 256 destinations and of as many endpoints, of three kinds each,
+/// are 147,456.
+const SUMS_MAX: usize = 150_000;
+
+/// The traffic that strips show.
+pub(super) async fn traffic(admin: &Admin, now: Timestamp) -> Result<TrafficReport, Refusal> {
+    traffic::up_to(admin, range(now), SUMS_MAX).await
+}
+
 /// The time that strips show. It begins with a whole step.
-pub(super) fn range(now: Timestamp) -> TrafficRange {
+fn range(now: Timestamp) -> TrafficRange {
     let step = STEP.as_secs();
     let last = now.as_second() - now.as_second().rem_euclid(step);
     let since = Timestamp::from_second(last - (BARS - 1) * step);
