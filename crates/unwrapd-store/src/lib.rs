@@ -73,5 +73,5 @@ pub use store::{Store, gateways};
 pub use traffic::{AttemptHistory, TrafficCount, TrafficKind, TrafficRange, TrafficStore};
 pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessageCount, MessagePage, MessageView,
-    PAGE_MAX, Page,
+    PAGE_MAX, Page, SHOWN_MAX,
 };

@@ -33,7 +33,8 @@ pub trait Operations: Send + Sync {
 
     /// Returns the messages with this webhook id, one for each endpoint that received it, with
     /// their attempts and, if requested, their payloads. If there are none, it looks for messages
-    /// with this event id, and then for messages with this resource.
+    /// with this event id, and then for messages with this resource. Of many messages it returns the
+    /// newest [`SHOWN_MAX`](super::SHOWN_MAX).
     async fn get_message(
         &self,
         id: &str,

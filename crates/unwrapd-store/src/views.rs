@@ -13,6 +13,8 @@ use unwrapd_core::message::Origin;
 
 /// Maximum number of messages on a page.
 pub const PAGE_MAX: usize = 500;
+/// Maximum number of messages shown for one id, the newest: a resource may have thousands.
+pub const SHOWN_MAX: usize = 100;
 /// Maximum number of attempts shown for a delivery, the latest ones. Three days of back-off make
 /// about ninety. For a message with many deliveries, fewer are shown for each.
 pub const ATTEMPTS_SHOWN_MAX: usize = 200;

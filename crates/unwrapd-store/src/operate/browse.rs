@@ -10,7 +10,9 @@ use super::select::matching;
 use super::statements::{Order, Statements, ViewRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page, PageBuilder};
+use crate::views::{
+    ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page, PageBuilder, SHOWN_MAX,
+};
 
 /// Messages read at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
 const MESSAGES_AT_ONCE_MAX: usize = 32;
@@ -70,7 +72,8 @@ pub(crate) async fn list(
     })
 }
 
-/// The messages with this webhook id, or else with this event id, or else about this resource.
+/// The messages with this webhook id, or else with this event id, or else about this resource: the
+/// newest [`SHOWN_MAX`], the oldest of them first.
 pub(crate) async fn show(
     statements: &impl Statements,
     id: &str,
@@ -91,9 +94,13 @@ async fn show_selected(
     with_payload: bool,
 ) -> Result<Vec<MessageView>, StoreError> {
     let selection = filter.select(Timestamp::MIN);
-    let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
+    let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::NewestFirst).await?;
     let mut builder = PageBuilder::default();
-    while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
+    while builder.messages.len() < SHOWN_MAX {
+        let left = SHOWN_MAX - builder.messages.len();
+        let Some(candidates) = pages.next(left).await? else {
+            break;
+        };
         for candidate in &candidates {
             let (attempts_max, with_payload) = if builder.is_heavy() {
                 (1, false)
@@ -112,5 +119,6 @@ async fn show_selected(
             }
         }
     }
+    builder.messages.reverse();
     Ok(builder.messages)
 }

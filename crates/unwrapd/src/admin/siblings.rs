@@ -10,14 +10,11 @@ use crate::store::{MessageView, Page};
 
 /// Maximum number of siblings of a message.
 const SIBLINGS_MAX: usize = 20;
-/// Maximum number of messages of one answer that get siblings: a resource may have thousands.
-const MESSAGES_MAX: usize = 100;
 
 /// The siblings of the messages of one answer. Messages about one resource share a search.
 #[derive(Default)]
 pub(super) struct Siblings {
     by_resource: BTreeMap<String, Vec<MessageView>>,
-    messages: usize,
 }
 
 impl Siblings {
@@ -30,10 +27,6 @@ impl Siblings {
         let Some(resource) = &message.resource else {
             return Ok(Vec::new());
         };
-        self.messages += 1;
-        if self.messages > MESSAGES_MAX {
-            return Ok(Vec::new());
-        }
         if !self.by_resource.contains_key(resource) {
             let found = search(stored, resource).await?;
             self.by_resource.insert(resource.clone(), found);

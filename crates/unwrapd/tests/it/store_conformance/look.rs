@@ -7,7 +7,7 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::{Filter, Status};
 use unwrapd::store::replay::DropRun;
-use unwrapd::store::{MessagePage, Page, Store};
+use unwrapd::store::{Failures, MessagePage, Page, SHOWN_MAX, Store};
 
 use super::replay::{accept_as, due, filter, found, ids, replay_of, run, settle_all};
 use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
@@ -19,6 +19,7 @@ every_store!(;
     times_and_ids_are_found_among_many_whatever_the_clock_did,
     a_message_is_found_by_its_resource_and_by_the_id_of_its_event,
     a_resource_is_found_among_many_also_after_opening_again,
+    the_newest_of_many_messages_with_one_resource_are_shown,
     the_origin_of_an_event_is_stored,
     a_text_with_nul_selects_nothing,
 );
@@ -373,6 +374,22 @@ async fn a_resource_is_found_among_many_also_after_opening_again(place: &dyn Pla
         store.close().await;
         store = place.open().await;
     }
+}
+
+async fn the_newest_of_many_messages_with_one_resource_are_shown(place: &dyn Place) {
+    let store = place.open().await;
+    for number in 0..SHOWN_MAX + 30 {
+        let id = format!("wh_{number}");
+        let message = about(&id, &format!("evt_{number}"), "resp_same");
+        store.accept(message, vec![]).await.unwrap();
+    }
+    let shown = store.get_message("resp_same", true).await.unwrap();
+    let ids: Vec<&str> = shown.iter().map(|kept| &*kept.webhook_id).collect();
+    let expected: Vec<String> = (30..SHOWN_MAX + 30)
+        .map(|number| format!("wh_{number}"))
+        .collect();
+    assert_eq!(ids, expected);
+    assert!(shown.iter().all(|kept| kept.payload.is_some()));
 }
 
 async fn the_origin_of_an_event_is_stored(place: &dyn Place) {
