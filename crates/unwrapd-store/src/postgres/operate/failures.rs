@@ -8,7 +8,7 @@ use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::rows::{signed, timestamp};
+use crate::postgres::rows::{signed, storable, timestamp};
 
 /// The latest dead letters, and the waiting deliveries of each lane that are due last, which are
 /// those that failed, because of their back-off. Each part has its order from an index, and each
@@ -41,6 +41,7 @@ pub(crate) async fn failed(
 ) -> Result<FailedDeliveries, Failure> {
     // One more, which says that there are more.
     let max = signed(FAILED_MAX + 1);
+    let destination = storable(destination);
     let given = params![destination => TEXT, LOOKED_AT_MAX => INT8, max => INT8];
     let rows = pool.once(Purpose::Looking, FAILED, given).await?;
     let mut failed = FailedDeliveries::default();

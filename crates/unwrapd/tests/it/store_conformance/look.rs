@@ -76,6 +76,11 @@ async fn a_text_with_nul_selects_nothing(place: &dyn Place) {
     let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
     settle_all(&store, "app", 2, Next::Dead).await;
+    let none = Failures {
+        causes: Vec::new(),
+        is_exact: true,
+    };
+    assert_eq!(store.failures("app\0").await.unwrap(), none);
     for field in [
         "destination",
         "endpoint",
