@@ -16,6 +16,8 @@ mod search;
 mod select;
 pub(super) mod statements;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -23,7 +25,7 @@ use super::error::StoreError;
 use super::failures::Failures;
 use super::filter::Filter;
 use super::operations::Operations;
-use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
+use super::replay::{DropRun, Dropped, Plan, PlanSoFar, Replay, ReplayRun, ReplayStep};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use statements::Statements;
 use unwrapd_core::clock::Moment;
@@ -57,7 +59,17 @@ impl<S: Statements> Operations for S {
     }
 
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        replay::plan(self, replay, now).await
+        let whole = replay::plan(self, replay, now, Duration::MAX).await?;
+        Ok(whole.plan)
+    }
+
+    async fn plan_within(
+        &self,
+        replay: &Replay,
+        now: Timestamp,
+        time_max: Duration,
+    ) -> Result<PlanSoFar, StoreError> {
+        replay::plan(self, replay, now, time_max).await
     }
 
     async fn replay(&self, run: &ReplayRun, now: Moment) -> Result<ReplayStep, StoreError> {

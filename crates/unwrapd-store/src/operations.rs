@@ -1,12 +1,14 @@
 //! The store as operators use it: lists and replays messages, and drops dead letters.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::StoreError;
 use super::failures::Failures;
 use super::filter::Filter;
-use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
+use super::replay::{DropRun, Dropped, Plan, PlanSoFar, Replay, ReplayRun, ReplayStep};
 use super::views::{MessageCount, MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
@@ -43,6 +45,14 @@ pub trait Operations: Send + Sync {
 
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
+
+    /// Does the same as [`plan`](Self::plan), for about `time_max` at most.
+    async fn plan_within(
+        &self,
+        replay: &Replay,
+        now: Timestamp,
+        time_max: Duration,
+    ) -> Result<PlanSoFar, StoreError>;
 
     /// Takes one step of a replay: makes at least [`ReplayRun::limit`] deliveries due `now`, or all
     /// that are left, message by message. Call it until it returns [`ReplayStep::Done`].

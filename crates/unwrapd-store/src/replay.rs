@@ -138,6 +138,16 @@ pub struct Plan {
     pub unrouted: u64,
 }
 
+/// A plan whose time was limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanSoFar {
+    /// The plan. If it is not whole, its counts are those of the oldest messages, and its
+    /// [`as_of`](Plan::as_of) is that of all.
+    pub plan: Plan,
+    /// Whether all messages were counted.
+    pub is_whole: bool,
+}
+
 /// Progress of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {

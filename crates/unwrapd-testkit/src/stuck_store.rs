@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,7 +10,9 @@ use unwrapd::clock::Moment;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep, Token};
+use unwrapd::store::replay::{
+    DropRun, Dropped, Plan, PlanSoFar, Replay, ReplayRun, ReplayStep, Token,
+};
 use unwrapd::store::{
     Accepted, Attempt, AttemptHistory, ClaimRequest, Claimed, DestinationCounts, Failures, Lease,
     MessageCount, MessagePage, MessageView, Page, Pruned, QuarantinedRequest, QuarantinedSummary,
@@ -118,6 +121,15 @@ impl Operations for StuckStore {
     }
 
     async fn plan(&self, _: &Replay, _: Timestamp) -> Result<Plan, StoreError> {
+        pending().await
+    }
+
+    async fn plan_within(
+        &self,
+        _: &Replay,
+        _: Timestamp,
+        _: Duration,
+    ) -> Result<PlanSoFar, StoreError> {
         pending().await
     }
 

@@ -1,6 +1,7 @@
 //! Plans and runs replays.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -12,16 +13,18 @@ use super::statements::{Candidate, Order, ReplayPage, Statements};
 use crate::bulk::BulkAction;
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::replay::{AsOf, Counts, Plan, Replay, ReplayRun, ReplayStep};
+use crate::replay::{AsOf, Counts, Plan, PlanSoFar, Replay, ReplayRun, ReplayStep};
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
-/// Counts what a replay would do. It changes nothing.
+/// Counts what a replay would do, until `time_max` is over. It changes nothing.
 pub(crate) async fn plan(
     statements: &impl Statements,
     replay: &Replay,
     now: Timestamp,
-) -> Result<Plan, StoreError> {
+    time_max: Duration,
+) -> Result<PlanSoFar, StoreError> {
+    let began = Instant::now();
     // Stores keep times in milliseconds. With the same precision the replay does what was planned.
     let at = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let selection = replay.filter.select(at);
@@ -41,8 +44,13 @@ pub(crate) async fn plan(
         for (candidate, message) in candidates.iter().zip(&messages) {
             count(&mut plan, replay, candidate, message);
         }
+        if pages.position().is_some() && began.elapsed() >= time_max {
+            let is_whole = false;
+            return Ok(PlanSoFar { plan, is_whole });
+        }
     }
-    Ok(plan)
+    let is_whole = true;
+    Ok(PlanSoFar { plan, is_whole })
 }
 
 fn count(plan: &mut Plan, replay: &Replay, candidate: &Candidate, message: &StoredMessage) {

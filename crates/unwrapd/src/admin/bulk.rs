@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::extract::{FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use tokio::time::timeout;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
@@ -143,18 +142,16 @@ async fn plan(
         BulkAction::Replay => admin.clock.now(),
         BulkAction::Drop => admin.clock.stamp(),
     };
-    let Ok(plan) = timeout(PLAN_TIME_MAX, admin.store.plan(request, at)).await else {
-        let newest = i64::MAX;
-        return Ok((AsOf { at, newest }, None));
-    };
-    let plan = plan?;
+    let planned = admin.store.plan_within(request, at, PLAN_TIME_MAX).await?;
+    let plan = planned.plan;
     let more = match action {
         // They become due at once.
         BulkAction::Replay => plan.counts.waiting,
         // Only a replay needs the payloads.
         BulkAction::Drop => plan.counts.gone,
     };
-    Ok((plan.as_of, Some(plan.counts.deliveries + more)))
+    let deliveries = plan.counts.deliveries + more;
+    Ok((plan.as_of, planned.is_whole.then_some(deliveries)))
 }
 
 /// The refusal of a token whose run has ended early.

@@ -18,7 +18,7 @@ use crate::bulk::{STEP, log_done};
 use crate::clock::Clock;
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::{AsOf, DropRun, Replay, ReplayRun, ReplayStep, Token};
+use crate::store::replay::{AsOf, DropRun, Plan, PlanSoFar, Replay, ReplayRun, ReplayStep, Token};
 use crate::store::{BulkAction, BulkState, StoreError};
 
 /// Time after which one request begins no further step.
@@ -73,15 +73,32 @@ fn progress(run: BulkView) -> ReplayProgress {
 }
 
 /// Counts what a replay would do.
-pub(super) async fn plan(stored: &Stored, asked: ReplayRequest) -> Result<ReplayPlan, Refusal> {
+async fn plan(stored: &Stored, asked: ReplayRequest) -> Result<ReplayPlan, Refusal> {
     let replay = checked(stored, asked.filter, asked.to)?;
     let plan = stored.store.plan(&replay, stored.clock.now()).await?;
+    Ok(with_unconfigured(stored, plan))
+}
+
+/// Does the same for a limited time. Returns also whether all messages were counted.
+pub(super) async fn plan_within(
+    stored: &Stored,
+    filter: Filter,
+    to: Option<String>,
+    time_max: Duration,
+) -> Result<(ReplayPlan, bool), Refusal> {
+    let replay = checked(stored, filter, to)?;
+    let now = stored.clock.now();
+    let PlanSoFar { plan, is_whole } = stored.store.plan_within(&replay, now, time_max).await?;
+    Ok((with_unconfigured(stored, plan), is_whole))
+}
+
+fn with_unconfigured(stored: &Stored, plan: Plan) -> ReplayPlan {
     let names = plan.destinations.keys();
     let unconfigured = names.filter(|name| !stored.registry.is_configured(name));
-    Ok(ReplayPlan {
+    ReplayPlan {
         unconfigured: unconfigured.cloned().collect(),
         plan,
-    })
+    }
 }
 
 /// Takes the steps of a replay, for as long as a request may take.

@@ -1,6 +1,8 @@
 //! `/replay`: the plan of a replay, and the button that runs it. `/drop` is the same for dropping dead
 //! letters. The gateway carries out the run, also when the page is closed.
 
+use std::time::Duration;
+
 use axum::extract::{FromRef as _, Request};
 use axum::response::Response;
 use maud::{Markup, html};
@@ -14,11 +16,15 @@ use crate::admin::bulk::{self, BulkRequest};
 use crate::admin::json::Refusal;
 use crate::admin::messages::Stored;
 use crate::admin::{Admin, Route, replay};
-use crate::api::{ReplayPlan, ReplayRequest};
+use crate::api::ReplayPlan;
 use crate::printable;
 use crate::store::BulkAction;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::AsOf;
+
+/// Time after which the count of a plan ends. A person does not wait longer, and the run needs no
+/// count.
+const PLAN_TIME_MAX: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -32,8 +38,8 @@ pub(super) fn routes() -> Vec<Route> {
 async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
     let text = fields.get("q").unwrap_or_default();
     let to = fields.get("to");
-    let filter = parse(text)?;
-    let plan = plan(&viewer, &filter, to).await?;
+    let filter = selected(text)?;
+    let (plan, is_whole) = plan(&viewer, filter, to).await?;
     let base = &*viewer.base_path;
     let now = viewer.clock.now();
     let counts = plan.plan.counts;
@@ -45,13 +51,16 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
         .map(|handle| handle.name().to_owned())
         .collect();
     let content = html! {
-        h1 { "Replay " (counted(counts.deliveries + counts.waiting, "delivery", "deliveries")) }
+        h1 {
+            "Replay " (at_least(is_whole))
+            (counted(counts.deliveries + counts.waiting, "delivery", "deliveries"))
+        }
         p.sub {
             // The messages of waiting deliveries are not counted.
-            @if counts.waiting == 0 {
+            @if counts.waiting == 0 && is_whole {
                 "Of " (counted(counts.messages, "message", "messages")) ". "
             }
-            (selection(base, text))
+            (selection(base, text)) (rest(is_whole))
         }
         form.choice action={ (base) "/replay" } {
             input type="hidden" name="q" value=(text);
@@ -68,9 +77,10 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
         }
         dl.facts {
             @for (destination, deliveries) in &plan.plan.destinations {
-                dt { (destination) } dd { (counted(*deliveries, "delivery", "deliveries")) }
+                dt { (destination) }
+                dd { (at_least(is_whole)) (counted(*deliveries, "delivery", "deliveries")) }
             }
-            @if let (Some(oldest), Some(newest)) = (plan.plan.oldest, plan.plan.newest) {
+            @if let (Some(oldest), Some(newest), true) = (plan.plan.oldest, plan.plan.newest, is_whole) {
                 dt { "Arrived" }
                 dd {
                     (clock(now, oldest))
@@ -79,8 +89,8 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
             }
         }
         ul.plain { @for note in notes(&plan) { li { (note) } } }
-        @if counts.deliveries + counts.waiting > 0 {
-            (run_form(base, "/replay", text, to, &plan, "Replay"))
+        @if counts.deliveries + counts.waiting > 0 || !is_whole {
+            (run_form(base, "/replay", text, to, &plan, is_whole, "Replay"))
         } @else {
             p.empty { "Nothing can be replayed." }
         }
@@ -88,14 +98,39 @@ async fn show_replay(viewer: Viewer, fields: Fields) -> Result<Response, Refusal
     Ok(answer(&viewer, "Replay", content).await)
 }
 
-async fn plan(admin: &Admin, filter: &Filter, to: Option<&str>) -> Result<ReplayPlan, Refusal> {
-    let request = ReplayRequest {
-        filter: filter.clone(),
-        to: to.map(str::to_owned),
-        dry_run: true,
-        ..ReplayRequest::default()
-    };
-    replay::plan(&Stored::from_ref(admin), request).await
+/// The filter of a run, which takes whole ids only.
+fn selected(text: &str) -> Result<Filter, Refusal> {
+    let filter = parse(text)?;
+    if filter.id_part.is_none() {
+        return Ok(filter);
+    }
+    Err(Refusal::bad(
+        "a replay takes whole ids only: write `id:`, `event:` or `resource:` in front of the id",
+    ))
+}
+
+/// The plan, and whether it counts all messages.
+async fn plan(
+    admin: &Admin,
+    filter: Filter,
+    to: Option<&str>,
+) -> Result<(ReplayPlan, bool), Refusal> {
+    replay::plan_within(&Stored::from_ref(admin), filter, to.map(str::to_owned), PLAN_TIME_MAX).await
+}
+
+fn at_least(is_whole: bool) -> &'static str {
+    if is_whole { "" } else { "at least " }
+}
+
+/// Explains a count that is not whole.
+fn rest(is_whole: bool) -> String {
+    if is_whole {
+        return String::new();
+    }
+    format!(
+        " The count ended after {} seconds. The run goes on to the last event that matches.",
+        PLAN_TIME_MAX.as_secs()
+    )
 }
 
 /// Notes for an operator before a replay, one sentence each.
@@ -120,6 +155,12 @@ fn notes(plan: &ReplayPlan) -> Vec<String> {
             counted(counts.gone, "delivery is", "deliveries are")
         ));
     }
+    if plan.plan.unrouted > 0 {
+        notes.push(format!(
+            "{} no destination. Choose one above.",
+            counted(plan.plan.unrouted, "event has", "events have")
+        ));
+    }
     for name in &plan.unconfigured {
         notes.push(format!(
             "{name} is not configured: deliveries to it wait until it is. Choose another \
@@ -131,18 +172,18 @@ fn notes(plan: &ReplayPlan) -> Vec<String> {
 
 async fn show_drop(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
     let text = fields.get("q").unwrap_or_default();
-    let filter = dead(parse(text)?)?;
-    let plan = plan(&viewer, &filter, None).await?;
+    let filter = dead(selected(text)?)?;
+    let (plan, is_whole) = plan(&viewer, filter, None).await?;
     let dead = plan.plan.counts.deliveries + plan.plan.counts.gone;
     let base = &*viewer.base_path;
     let content = html! {
-        h1 { "Drop " (counted(dead, "dead letter", "dead letters")) "?" }
+        h1 { "Drop " (at_least(is_whole)) (counted(dead, "dead letter", "dead letters")) "?" }
         p.sub {
             "Dropped dead letters stay visible until they are pruned, and are not replayed with the \
-             others. " (selection(base, text))
+             others. " (selection(base, text)) (rest(is_whole))
         }
-        @if dead > 0 {
-            (run_form(base, "/drop", text, None, &plan, "Drop"))
+        @if dead > 0 || !is_whole {
+            (run_form(base, "/drop", text, None, &plan, is_whole, "Drop"))
         } @else {
             p.empty { "No dead letter matches." }
         }
@@ -180,7 +221,7 @@ fn selection(base: &str, text: &str) -> Markup {
         @if text.is_empty() {
             "The filter is empty, so all stored events match."
         } @else {
-            "They match " a href={ (base) (path) } { code { (printable::line(text)) } } "."
+            "The filter is " a href={ (base) (path) } { code { (printable::line(text)) } } "."
         }
     }
 }
@@ -192,6 +233,7 @@ fn run_form(
     text: &str,
     to: Option<&str>,
     plan: &ReplayPlan,
+    is_whole: bool,
     verb: &str,
 ) -> Markup {
     let (as_of, counts) = (plan.plan.as_of, plan.plan.counts);
@@ -207,7 +249,9 @@ fn run_form(
             @if let Some(to) = to { input type="hidden" name="to" value=(to); }
             input type="hidden" name="at" value=(as_of.at);
             input type="hidden" name="newest" value=(as_of.newest);
-            input type="hidden" name="planned" value=(counts.deliveries + more);
+            @if is_whole {
+                input type="hidden" name="planned" value=(counts.deliveries + more);
+            }
             // A form that is sent twice is one run.
             input type="hidden" name="token" value={ "page-" (uuid::Uuid::now_v7().simple()) };
             button.primary { (verb) }
@@ -221,12 +265,12 @@ async fn run_replay(viewer: Viewer, request: Request) -> Result<Response, Refusa
     let fields = Fields::of_body(request).await?;
     let text = fields.get("q").unwrap_or_default();
     let to = fields.get("to").map(str::to_owned);
-    start(&viewer, &fields, BulkAction::Replay, parse(text)?, to).await
+    start(&viewer, &fields, BulkAction::Replay, selected(text)?, to).await
 }
 
 async fn run_drop(viewer: Viewer, request: Request) -> Result<Response, Refusal> {
     let fields = Fields::of_body(request).await?;
-    let filter = dead(parse(fields.get("q").unwrap_or_default())?)?;
+    let filter = dead(selected(fields.get("q").unwrap_or_default())?)?;
     start(&viewer, &fields, BulkAction::Drop, filter, None).await
 }
 

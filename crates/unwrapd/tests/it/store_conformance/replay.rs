@@ -1,6 +1,7 @@
 //! Replaying stored messages, and dropping dead letters.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use crate::support::tally::Counted as _;
 
 every_store!(;
     a_plan_counts_and_changes_nothing,
+    a_plan_whose_time_is_over_counts_some_and_selects_all,
     a_replay_makes_ended_and_waiting_deliveries_due_and_leaves_leased_ones,
     the_same_token_twice_delivers_once,
     a_token_that_was_used_for_something_else_is_refused,
@@ -165,6 +167,39 @@ async fn four(place: &dyn Place) -> Arc<dyn Store> {
     accept_as(&store, "wh_waiting", "batch.expired", 3, &["app"]).await;
     accept_as(&store, "wh_unwanted", "batch.expired", 4, &[]).await;
     store
+}
+
+async fn a_plan_whose_time_is_over_counts_some_and_selects_all(place: &dyn Place) {
+    const MESSAGES: usize = 1_500;
+    let store = place.open().await;
+    for first in (0..MESSAGES).step_by(500) {
+        let mut accepted = JoinSet::new();
+        for number in first..first + 500 {
+            let store = Arc::clone(&store);
+            let id = format!("wh_{number}");
+            accepted.spawn(async move {
+                accept_as(&store, &id, "batch.failed", 1, &["app"]).await;
+            });
+        }
+        accepted.join_all().await;
+    }
+    let everything = Replay::default();
+    let whole = store.plan(&everything, at(2)).await.unwrap();
+    assert_eq!(whole.counts.waiting, MESSAGES as u64);
+    let in_time = store
+        .plan_within(&everything, at(2), Duration::from_secs(3_600))
+        .await
+        .unwrap();
+    assert!(in_time.is_whole);
+    assert_eq!(in_time.plan, whole);
+    let some = store
+        .plan_within(&everything, at(2), Duration::ZERO)
+        .await
+        .unwrap();
+    assert!(!some.is_whole);
+    assert_eq!(some.plan.as_of, whole.as_of);
+    let counted = some.plan.counts.waiting;
+    assert!(0 < counted && counted < MESSAGES as u64, "{counted}");
 }
 
 async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
