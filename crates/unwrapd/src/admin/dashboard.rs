@@ -24,6 +24,7 @@ mod system;
 mod words;
 
 use super::Route;
+pub(super) use assets::style_url;
 
 pub(super) fn routes() -> Vec<Route> {
     [

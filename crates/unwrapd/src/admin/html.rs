@@ -9,6 +9,7 @@ use axum::http::header::{
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use super::dashboard::style_url;
 use crate::api::Problem;
 use crate::printable;
 
@@ -48,7 +49,7 @@ pub(super) fn plain(base_path: &str, title: &str, class: &str, content: &Markup)
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " · unwrapd" }
-                link rel="stylesheet" href={ (base_path) "/assets/style.css" };
+                link rel="stylesheet" href=(style_url(base_path));
                 // Otherwise browsers ask for `/favicon.ico`.
                 link rel="icon" href="data:,";
             }

@@ -310,6 +310,31 @@ async fn every_page_forbids_scripts_frames_and_caches() {
     );
 }
 
+/// A browser that kept the style sheet of an earlier version would show the pages of the next one
+/// wrongly.
+#[tokio::test]
+async fn a_browser_keeps_a_file_only_under_the_address_of_its_version() {
+    let test = TestGateway::start(vec![]).await;
+    for page in ["/", "/login", "/nothing"] {
+        let page = read(&test, page).await;
+        let files: Vec<String> = page
+            .links()
+            .chain(page.values("src"))
+            .filter(|link| link.starts_with("/assets/"))
+            .collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let caching = |page: &Page| page.headers["cache-control"].to_str().unwrap().to_owned();
+            let kept = caching(&read(&test, &file).await);
+            assert!(kept.contains("immutable"), "{file}: {kept}");
+            let (path, _) = file.split_once('?').unwrap();
+            for other in [path, &format!("{path}?of-another-version")] {
+                assert_eq!(caching(&read(&test, other).await), "no-cache", "{other}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_of_another_site_changes_nothing() {
     let app = Application::start([]).await;

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use axum::extract::RawQuery;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -25,13 +26,17 @@ static DIGEST: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::page("/assets/style.css", Bounds::ALIVE, async || {
-            file("text/css; charset=utf-8", STYLE)
-        })
+        Route::page(
+            "/assets/style.css",
+            Bounds::ALIVE,
+            async |query: RawQuery| file(&query, "text/css; charset=utf-8", STYLE),
+        )
         .without_token(),
-        Route::page("/assets/script.js", Bounds::ALIVE, async || {
-            file("text/javascript; charset=utf-8", SCRIPT)
-        })
+        Route::page(
+            "/assets/script.js",
+            Bounds::ALIVE,
+            async |query: RawQuery| file(&query, "text/javascript; charset=utf-8", SCRIPT),
+        )
         .without_token(),
     ]
 }
@@ -46,10 +51,17 @@ pub(super) fn script_url(base: &str) -> String {
     format!("{base}/assets/script.js?{}", *DIGEST)
 }
 
-fn file(content_type: &'static str, text: &'static str) -> Response {
+/// The file. It stays the same only under the URL with its digest.
+fn file(RawQuery(query): &RawQuery, content_type: &'static str, text: &'static str) -> Response {
+    let is_certain = query.as_ref().is_some_and(|query| *query == *DIGEST);
+    let caching = if is_certain {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let headers = [
         (CONTENT_TYPE, content_type),
-        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (CACHE_CONTROL, caching),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, text).into_response()

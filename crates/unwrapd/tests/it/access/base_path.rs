@@ -87,7 +87,7 @@ async fn a_browser_stays_below_the_prefix() {
     let html = form.text().await.unwrap();
     assert!(html.contains("action=\"/ops/unwrapd/login\""), "{html}");
     assert!(
-        html.contains("href=\"/ops/unwrapd/assets/style.css\""),
+        html.contains("href=\"/ops/unwrapd/assets/style.css?"),
         "{html}"
     );
     let out = client
