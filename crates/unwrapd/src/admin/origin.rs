@@ -12,6 +12,9 @@ use axum::http::{HeaderMap, HeaderName, Method};
 /// the page that sent the request to this port. Browsers send it over TLS and to this machine, and
 /// no page can choose it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// [The use](https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Dest) that the
+/// browser makes of the answer. Browsers send it with the header above.
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// Paths for programs. Their errors are problems, and they lead no browser to the log-in page.
 const FOR_PROGRAMS: [&str; 4] = ["/api", "/livez", "/readyz", "/metrics"];
 
@@ -37,8 +40,17 @@ pub(super) fn is_of_another_site(request: &Request) -> bool {
         (Some(site), _) if site == "same-origin" => false,
         // The user typed the address, or opened a bookmark.
         (Some(site), &Method::POST) => site != "none",
+        (Some(site), _) if site != "none" && is_part_of_a_page(request) => true,
         _ => has_other_origin(request),
     }
+}
+
+/// Whether a page loads the answer as a part of itself, and not as the page that the user goes to.
+/// Another site cannot read it, but it could see whether an id is known, and occupy the permits of
+/// operators.
+fn is_part_of_a_page(request: &Request) -> bool {
+    let use_of_it = request.headers().get(SEC_FETCH_DEST);
+    use_of_it.is_some_and(|use_of_it| use_of_it != "document")
 }
 
 fn has_other_origin(request: &Request) -> bool {

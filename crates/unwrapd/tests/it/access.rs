@@ -7,7 +7,7 @@ mod content;
 mod cookie;
 mod log_in;
 
-use openai_webhooks::Secret;
+use openai_webhooks::{EventType, Secret};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -276,6 +276,39 @@ async fn every_change_is_checked_for_the_page_that_sent_it() {
             let request = request(&client, &admin, route).header("cookie", &session);
             let answer = request.header(name, value).send().await.unwrap();
             assert_eq!(answer.status(), 403, "{route:?} {name}");
+        }
+    }
+}
+
+/// A page cannot read such an answer, but it could see whether an id is known by whether its image
+/// or object loads, and it could keep the gateway busy.
+#[tokio::test]
+async fn a_page_of_another_site_loads_no_answer_as_a_part_of_itself() {
+    let test = TestGateway::start(vec![]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    let (admin, client) = (test.admin(), client_that_stays());
+    for (site, use_of_it, status) in [
+        ("cross-site", "image", 403),
+        ("cross-site", "script", 403),
+        ("cross-site", "object", 403),
+        ("cross-site", "iframe", 403),
+        ("cross-site", "empty", 403),
+        ("same-site", "empty", 403),
+        // The user follows a link.
+        ("cross-site", "document", 200),
+        ("same-site", "document", 200),
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ] {
+        for path in ["/api/v1/messages/wh_1", "/events/wh_1"] {
+            let request = client.get(format!("{admin}{path}"));
+            let request = request.header("sec-fetch-site", site);
+            let answer = request.header("sec-fetch-dest", use_of_it).send().await;
+            assert_eq!(
+                answer.unwrap().status(),
+                status,
+                "{path} {site} {use_of_it}"
+            );
         }
     }
 }
