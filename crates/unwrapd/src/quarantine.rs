@@ -170,7 +170,7 @@ impl Quarantine {
     /// that succeed. With `id`, only that request.
     pub async fn retry(&self, id: Option<i64>) -> Result<Retried, StoreError> {
         let mut retried = Retried::default();
-        let mut after = id.map_or(0, |id| id - 1);
+        let mut after = id.map_or(0, |id| id.saturating_sub(1));
         loop {
             let limit = if id.is_some() { 1 } else { PAGE };
             let page = self.store.read_quarantined(after, limit).await?;

@@ -2,6 +2,7 @@
 //! is changed by the text of strangers. Browsers test the rest.
 
 mod attention;
+mod events;
 
 use std::collections::BTreeSet;
 
@@ -169,7 +170,7 @@ async fn every_link_and_every_button_that_a_reader_can_reach_works() {
         "/refused",
         "/system",
         "/runs",
-        "/events/wh_1/body",
+        "/events/wh_1/body?endpoint=production",
     ];
     for page in pages {
         assert!(seen.contains(page), "{page} in {seen:?}");

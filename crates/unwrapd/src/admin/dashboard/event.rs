@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::events::{event_type, short_id, state};
+use super::events::{event_type, only, short_id, state};
 use super::form::{Fields, segment, with_query};
 use super::journey::journey;
 use super::layout::{Page, Refresh, Section, Viewer};
@@ -21,6 +21,7 @@ use crate::admin::{Route, payload as content};
 use crate::api::MessageDetail;
 use crate::message::Origin;
 use crate::printable;
+use crate::store::SHOWN_MAX;
 
 /// Most bytes of a body that a page shows. The whole body can be downloaded.
 const BODY_SHOWN_MAX: usize = 64 * 1024;
@@ -41,6 +42,14 @@ async fn show(viewer: Viewer, Path(id): Path<String>, fields: Fields) -> Result<
     let first = found.messages.first().map(|first| &first.message);
     let title = event_type(first.and_then(|first| first.event_type.as_deref()));
     let content = html! {
+        @if found.messages.len() == SHOWN_MAX {
+            p.notice {
+                "Only the newest " (SHOWN_MAX) " are shown. "
+                a href={ (viewer.base_path) (with_query("/events", &[("q", &format!("resource:{id}"))])) } {
+                    "All events of this resource"
+                }
+            }
+        }
         @for (place, detail) in found.messages.iter().enumerate() {
             @if place > 0 { hr; }
             (whole(&viewer.base_path, now, detail, shows_payload, is_exact))
@@ -65,7 +74,6 @@ fn whole(
 ) -> Markup {
     let message = &detail.message;
     let (mark, meaning) = state(message);
-    let only = format!("id:{}", message.webhook_id);
     html! {
         div.head {
             div {
@@ -79,7 +87,7 @@ fn whole(
                 }
             }
             span.do {
-                a.button.primary href={ (base) (with_query("/replay", &[("q", &only)])) } {
+                a.button.primary href={ (base) (with_query("/replay", &[("q", &only(message))])) } {
                     "Replay…"
                 }
             }
@@ -113,9 +121,9 @@ fn whole(
                 @if message.bytes.is_some() && shows_payload {
                     h2 { "Send it by hand" }
                     pre.body.wide-lines tabindex="0" data-copy="" {
-                        "unwrapd events show " (printable::line(&message.webhook_id))
+                        "unwrapd events show " (argument(&message.webhook_id))
                         " --payload > event.json\n"
-                        "unwrapd sign event.json --id " (printable::line(&message.webhook_id))
+                        "unwrapd sign event.json --id " (argument(&message.webhook_id))
                         " > headers.txt\n"
                         "curl -i -H 'content-type: application/json' -H @headers.txt \\\n"
                         "  --data-binary @event.json URL\n"
@@ -140,7 +148,9 @@ fn payload(base: &str, detail: &MessageDetail, shows_payload: bool, is_exact: bo
                 a href={ (path) "?body=exact" } aria-current=[is_exact.then_some("true")] {
                     "Exact bytes"
                 }
-                a href={ (path) "/body" } download { "Download" }
+                a href={ (path) (with_query("/body", &[("endpoint", &message.endpoint)])) } download {
+                    "Download"
+                }
             }
             @match (&detail.payload, &detail.payload_base64) {
                 (Some(text), _) => pre.body tabindex="0" data-copy="" {
@@ -204,11 +214,29 @@ fn siblings(base: &str, now: Timestamp, detail: &MessageDetail) -> Markup {
     }
 }
 
+/// A text as one argument for a shell. The sender chose a webhook id, which may be a command.
+fn argument(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !text.starts_with('-') && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// The exact bytes of the body, as a file.
-async fn body(viewer: Viewer, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn body(
+    viewer: Viewer,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Result<Response, Refusal> {
     content::is_wanted(Some("payload=true"), viewer.rights)?;
+    let endpoint = fields.get("endpoint");
     let found = viewer.store.get_message(&id, true).await?;
-    let payload = found.into_iter().find_map(|message| message.payload);
+    // Two endpoints may have a message with the same id.
+    let payload = found
+        .into_iter()
+        .filter(|message| endpoint.is_none_or(|endpoint| message.endpoint == endpoint))
+        .find_map(|message| message.payload);
     let Some(payload) = payload else {
         return Err(Refusal::new(
             axum::http::StatusCode::NOT_FOUND,

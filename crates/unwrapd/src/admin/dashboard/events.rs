@@ -14,7 +14,7 @@ use crate::admin::json::Refusal;
 use crate::admin::messages::{self, Stored};
 use crate::admin::{Admin, Route};
 use crate::printable;
-use crate::store::filter::{Filter, Status};
+use crate::store::filter::{Filter, IdPart, Status};
 use crate::store::{MessageCount, MessageView, Page as MessagesPage};
 
 /// Number of messages on a page.
@@ -95,9 +95,12 @@ async fn list(
         }
         div.bulk {
             span { (match_count(&count)) }
-            @if count.messages > 0 {
-                a.button href={ (base) (with_query("/replay", &[("q", text)])) } {
-                    "Replay all that match…"
+            @if count.messages > 0 || !count.is_exact {
+                @match for_replay(text, filter, &found.messages) {
+                    Some(text) => a.button href={ (base) (with_query("/replay", &[("q", &text)])) } {
+                        "Replay all that match…"
+                    },
+                    None => span.faint { "A replay needs a whole id, or no id" },
                 }
             }
             @if !is_first {
@@ -111,6 +114,27 @@ async fn list(
             span.faint.keys hidden { "/ filter · j k move · Enter open · r replay" }
         }
     })
+}
+
+/// The words that select these messages for a replay. `None`: they are those with a part of an id,
+/// which a replay does not take.
+fn for_replay(text: &str, filter: &Filter, found: &[MessageView]) -> Option<String> {
+    let Some(part) = filter.id_part.as_ref().map(IdPart::as_str) else {
+        return Some(text.to_owned());
+    };
+    let all = |is_it: fn(&MessageView, &str) -> bool| found.iter().all(|one| is_it(one, part));
+    // A search finds either the messages with a whole id, or those with a part of one.
+    let name = match found {
+        [] => return None,
+        _ if all(|one, part| one.webhook_id == part) => "id",
+        _ if all(|one, part| one.resource.as_deref() == Some(part)) => "resource",
+        _ => return None,
+    };
+    let words = text.split_whitespace().map(|word| match word {
+        word if word == part => format!("{name}:{part}"),
+        word => word.to_owned(),
+    });
+    Some(words.collect::<Vec<_>>().join(" "))
 }
 
 fn field(base: &str, text: &str) -> Markup {
@@ -154,11 +178,14 @@ fn shown(count: &MessageCount) -> String {
     format!("{}{more}", number(count.messages))
 }
 
+/// A count that ended early may have found all.
 fn match_count(count: &MessageCount) -> String {
-    if count.is_exact {
-        return counted(count.messages, "message matches", "messages match");
+    let matches = counted(count.messages, "message matches", "messages match");
+    match (count.is_exact, count.messages) {
+        (true, _) => matches,
+        (false, 0) => "No match was found in the time of a count".into(),
+        (false, _) => format!("At least {matches}"),
     }
-    format!("More than {} messages match", number(count.messages))
 }
 
 fn nothing(base: &str, text: &str, is_first: bool, has_more: bool) -> Markup {
@@ -207,7 +234,7 @@ fn row(base: &str, now: Timestamp, message: &MessageView) -> Markup {
         .map(|delivery| delivery.attempts)
         .max();
     html! {
-        tr {
+        tr data-only=(only(message)) {
             td { (mark.show(meaning)) }
             td {
                 a href={ (base) "/events/" (segment(&message.webhook_id)) } {
@@ -222,25 +249,20 @@ fn row(base: &str, now: Timestamp, message: &MessageView) -> Markup {
     }
 }
 
-/// The worst state of the deliveries of a message.
+/// The filter that selects this message only. A webhook id is unique within one endpoint.
+pub(super) fn only(message: &MessageView) -> String {
+    format!("id:{} endpoint:{}", message.webhook_id, message.endpoint)
+}
+
+/// The status of the delivery that most needs an operator. Pruning deletes the deliveries together
+/// with the body.
 pub(super) fn state(message: &MessageView) -> (Mark, &'static str) {
-    let has = |status| {
-        message
-            .deliveries
-            .iter()
-            .any(|delivery| delivery.status == status)
-    };
-    for status in [
-        Status::Dead,
-        Status::Waiting,
-        Status::Delivered,
-        Status::Dropped,
-    ] {
-        if has(status) {
-            return (Mark::of(status), status.as_str());
-        }
+    let statuses = message.deliveries.iter().map(|delivery| delivery.status);
+    match Status::of_message(statuses) {
+        Status::Unrouted if message.bytes.is_none() => (Mark::Neutral, "pruned"),
+        Status::Unrouted => (Mark::Neutral, "not delivered"),
+        status => (Mark::of(status), status.as_str()),
     }
-    (Mark::Neutral, "not delivered")
 }
 
 fn destinations(message: &MessageView) -> Markup {
@@ -277,5 +299,20 @@ pub(super) fn short_id(text: &str) -> String {
     match text.char_indices().nth(CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_ended_early_claims_no_more_than_it_found() {
+        let text = |messages, is_exact| match_count(&MessageCount { messages, is_exact });
+        assert_eq!(text(1, true), "1 message matches");
+        assert_eq!(text(10_000, false), "At least 10,000 messages match");
+        assert_eq!(text(37, false), "At least 37 messages match");
+        assert_eq!(text(0, true), "0 messages match");
+        assert_eq!(text(0, false), "No match was found in the time of a count");
     }
 }

@@ -8,7 +8,7 @@ use crate::api::MessageDetail;
 use crate::message::Origin;
 use crate::printable;
 use crate::store::filter::Status;
-use crate::store::{AttemptView, DeliveryView};
+use crate::store::{AttemptView, DeliveryView, MessageView};
 
 /// Most characters of the beginning of an answer that are shown at once.
 const ANSWER_MAX: usize = 600;
@@ -58,14 +58,7 @@ pub(super) fn journey(now: Timestamp, detail: &MessageDetail, shows_bodies: bool
             @if let Some(secret) = message.secret {
                 li.ok { "Verified with secret " (u64::from(secret) + 1) }
             }
-            li.ok {
-                @if message.deliveries.is_empty() {
-                    "Stored and answered 200"
-                    small { "No destination subscribed to this type." }
-                } @else {
-                    "Stored for " (names(&message.deliveries)) ", answered 200"
-                }
-            }
+            (stored(message))
             @let runs = runs(&message.deliveries);
             @for (place, run) in runs.iter().enumerate() {
                 @let before = match place.checked_sub(1) {
@@ -75,6 +68,30 @@ pub(super) fn journey(now: Timestamp, detail: &MessageDetail, shows_bodies: bool
                 (attempts(run, before, shows_bodies))
             }
             @for delivery in &message.deliveries { (end(now, delivery)) }
+        }
+    }
+}
+
+/// Only OpenAI had an answer. Pruning deletes the deliveries together with the body.
+fn stored(message: &MessageView) -> Markup {
+    let answered = match message.origin {
+        Origin::OpenAi => ", answered 200",
+        Origin::Gateway => "",
+    };
+    html! {
+        li.ok {
+            @if !message.deliveries.is_empty() {
+                "Stored for " (names(&message.deliveries)) (answered)
+            } @else {
+                "Stored" (answered)
+                small {
+                    @if message.bytes.is_some() {
+                        "No destination subscribed to this type."
+                    } @else {
+                        "Pruning has deleted the body and the deliveries."
+                    }
+                }
+            }
         }
     }
 }
