@@ -129,8 +129,8 @@ fn form(admin: &Admin, to: &str, problem: Option<&str>) -> Response {
                 button type="submit" { "Log in" }
             }
             p {
-                "It is the secret that " code { "admin_token" } " in the configuration names, or, "
-                "for reading only, " code { "admin_read_token" } "."
+                "The token is the secret that " code { "admin_token" } " in the configuration names, "
+                "or, for reading only, " code { "admin_read_token" } "."
             }
         }
     } else {

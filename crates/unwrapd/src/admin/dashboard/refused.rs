@@ -30,6 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::page("/refused/drop", Bounds::PAGE, ask_drop),
         Route::form("/refused/drop", Bounds::CHANGE_MUCH, drop_all),
         Route::form("/refused/{id}/retry", Bounds::CHANGE_MUCH, retry_one),
+        Route::page("/refused/{id}/drop", Bounds::PAGE, ask_drop_one),
         Route::form("/refused/{id}/drop", Bounds::CHANGE_MUCH, drop_one),
     ]
 }
@@ -56,8 +57,8 @@ async fn page(
             div {
                 h1 { "Refused" }
                 p.sub {
-                    "Requests that could not be verified. They are stored for a while and never \
-                     delivered. Correct the cause, then try them again."
+                    "Requests that could not be verified are stored for a while, and never delivered. \
+                     Correct the cause, then verify them again."
                 }
             }
             @if !found.requests.is_empty() {
@@ -168,7 +169,7 @@ fn whole(base: &str, now: Timestamp, request: &QuarantinedDetail, shows_body: bo
             }
             span.do {
                 @if request.has_body { (post(base, &format!("{path}/retry"), "Verify again")) }
-                (post(base, &format!("{path}/drop"), "Drop"))
+                a.button href={ (base) (path) "/drop" } { "Drop…" }
             }
         }
         @if let Some(cause) = &request.cause { p.notice { (marked(&sentence(cause))) } }
@@ -177,7 +178,7 @@ fn whole(base: &str, now: Timestamp, request: &QuarantinedDetail, shows_body: bo
                 h2 { "Headers" }
                 @match request.headers.as_deref() {
                     None => p.sub { "Your token does not show headers." },
-                    Some([]) => p.sub { "None of a webhook." },
+                    Some([]) => p.sub { "The request had no header of a webhook." },
                     Some(headers) => dl.facts {
                         @for (name, value) in headers {
                             dt { (name) } dd.id { (printable::line(value)) }
@@ -188,14 +189,14 @@ fn whole(base: &str, now: Timestamp, request: &QuarantinedDetail, shows_body: bo
             section {
                 h2 { "Body" }
                 @match (&request.payload, &request.payload_base64) {
-                    _ if !request.has_body => p.sub { "It was not stored, so it cannot be verified." },
+                    _ if !request.has_body => p.sub { "The body was not stored, so the request cannot be verified." },
                     _ if !shows_body => p.sub { "Your token does not show bodies." },
                     (Some(text), _) => pre.body tabindex="0" data-copy="" { (printable::lines(text)) },
                     (None, Some(base64)) => {
-                        p.sub { "It is not UTF-8. In base64:" }
+                        p.sub { "The body is not UTF-8. In base64:" }
                         pre.body tabindex="0" data-copy="" { (base64) }
                     },
-                    (None, None) => p.sub { "It is empty." },
+                    (None, None) => p.sub { "The body is empty." },
                 }
             }
         }
@@ -212,6 +213,22 @@ async fn retry_one(viewer: Viewer, Path(id): Path<i64>) -> Result<Response, Refu
     page(&viewer, None, Some(retried)).await
 }
 
+/// Asks before a request is dropped.
+async fn ask_drop_one(viewer: Viewer, Path(id): Path<i64>) -> Result<Response, Refusal> {
+    quarantine::one(&viewer, id, false, viewer.rights).await?;
+    let base = &*viewer.base_path;
+    let path = format!("/refused/{id}");
+    let content = html! {
+        h1 { "Drop this refused request?" }
+        p.sub { "A dropped request cannot be verified or seen any more." }
+        form method="post" action={ (base) (path) "/drop" } {
+            button.primary { "Drop" } " "
+            a.button href={ (base) (path) } { "Back" }
+        }
+    };
+    Ok(answer(&viewer, "Drop refused request", content).await)
+}
+
 async fn drop_one(viewer: Viewer, Path(id): Path<i64>) -> Result<Response, Refusal> {
     viewer.store.delete_quarantined(id..=id).await?;
     Ok(see_other(&viewer, "/refused"))
@@ -223,7 +240,7 @@ async fn ask_drop(viewer: Viewer) -> Result<Response, Refusal> {
     let base = &*viewer.base_path;
     let content = html! {
         h1 { "Drop " (counted(found.total, "refused request", "refused requests")) "?" }
-        p.sub { "They cannot be verified or seen any more." }
+        p.sub { "Dropped requests cannot be verified or seen any more." }
         form method="post" action={ (base) "/refused/drop" } {
             @if let Some(newest) = found.requests.first() {
                 input type="hidden" name="up_to" value=(newest.id);

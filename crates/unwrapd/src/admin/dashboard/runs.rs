@@ -34,7 +34,7 @@ async fn list(viewer: Viewer) -> Result<Response, Refusal> {
     let content = html! {
         h1 { "Replays" }
         @if runs.is_empty() {
-            p.empty { "There was none yet. Select events and choose “Replay all that match…”." }
+            p.empty { "No replay has begun yet. Select events and choose “Replay all that match…”." }
         } @else {
             div.scroll { table {
                 thead { tr { th { span.hide { "State" } } th { "Run" } th.num { "Done" } th.num { "Began" } } }
@@ -87,7 +87,7 @@ fn whole(base: &str, now: Timestamp, run: &BulkView) -> Markup {
             @if let Some(ended_at) = run.ended_at { ", ended " (clock(now, ended_at)) }
             "."
             @if run.state == BulkState::Running {
-                " You may close this page: the gateway goes on."
+                " The gateway goes on when this page is closed."
             }
         }
         dl.facts {

@@ -25,7 +25,7 @@ async fn show(viewer: Viewer) -> Result<Response, Refusal> {
         p.sub { "unwrapd " (crate::VERSION) }
         h2 { "Store" }
         @match writable {
-            Ok(()) => p { (Mark::Good.show("good")) " It can be written." },
+            Ok(()) => p { (Mark::Good.show("good")) " The store can be written." },
             Err(error) => p {
                 (Mark::Bad.show("problem")) " " (marked(&sentence(&error.to_string())))
             },
