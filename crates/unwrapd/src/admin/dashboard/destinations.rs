@@ -172,7 +172,7 @@ fn causes(base: &str, now: Timestamp, name: &str, failures: &Failures) -> Markup
         } @else {
             div.scroll { table {
                 thead { tr {
-                    th { "Answer" } th.num { "Deliveries" } th { "State" } th.num.wide { "Since" } th.num { "Latest" }
+                    th { "Latest answer" } th.num { "Deliveries" } th { "State" } th.num.wide { "First" } th.num { "Latest" }
                 } }
                 tbody {
                     @for cause in &failures.causes {
