@@ -224,11 +224,7 @@ fn argument(text: &str) -> String {
 }
 
 /// The exact bytes of the body, as a file.
-async fn body(
-    viewer: Viewer,
-    Path(id): Path<String>,
-    fields: Fields,
-) -> Result<Response, Refusal> {
+async fn body(viewer: Viewer, Path(id): Path<String>, fields: Fields) -> Result<Response, Refusal> {
     content::is_wanted(Some("payload=true"), viewer.rights)?;
     let endpoint = fields.get("endpoint");
     let found = viewer.store.get_message(&id, true).await?;

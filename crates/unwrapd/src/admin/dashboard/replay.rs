@@ -115,7 +115,13 @@ async fn plan(
     filter: Filter,
     to: Option<&str>,
 ) -> Result<(ReplayPlan, bool), Refusal> {
-    replay::plan_within(&Stored::from_ref(admin), filter, to.map(str::to_owned), PLAN_TIME_MAX).await
+    replay::plan_within(
+        &Stored::from_ref(admin),
+        filter,
+        to.map(str::to_owned),
+        PLAN_TIME_MAX,
+    )
+    .await
 }
 
 fn at_least(is_whole: bool) -> &'static str {

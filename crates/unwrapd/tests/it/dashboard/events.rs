@@ -23,7 +23,7 @@ fn about(id: &str, resource: &str) -> Webhook {
 
 /// The link to the plan of a replay, if the page has one.
 fn replay(page: &Page) -> Option<String> {
-    page.links().find(|link| link.starts_with("/events/replay"))
+    page.links().find(|link| link.starts_with("/replay"))
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn one_of_two_messages_with_the_same_id_is_downloaded_and_replayed_for_its
     }
     assert_eq!(
         replay(&page).unwrap(),
-        "/events/replay?q=id%3Awh_1+endpoint%3Aproduction"
+        "/replay?q=id%3Awh_1+endpoint%3Aproduction"
     );
 }
 
@@ -114,7 +114,7 @@ async fn a_search_leads_to_a_replay_only_if_it_is_for_a_whole_id() {
         assert_eq!(test.post(&about(id, resource)).await, 200);
     }
     let of = async |q: &str| replay(&read(&test, &format!("/events?q={q}")).await);
-    let q = |words: &str| Some(format!("/events/replay?q={words}"));
+    let q = |words: &str| Some(format!("/replay?q={words}"));
     assert_eq!(of("wh_abc1").await, q("id%3Awh_abc1"));
     assert_eq!(of("batch_xyz2").await, q("resource%3Abatch_xyz2"));
     assert_eq!(
@@ -126,7 +126,7 @@ async fn a_search_leads_to_a_replay_only_if_it_is_for_a_whole_id() {
     assert_eq!(of("type:batch.*").await, q("type%3Abatch.*"));
     let plan = read(&test, &of("wh_abc1").await.unwrap()).await;
     assert_eq!(plan.status, 200, "{}", plan.html);
-    let refused = read(&test, "/events/replay?q=batch_xyz").await;
+    let refused = read(&test, "/replay?q=batch_xyz").await;
     assert_eq!(refused.status, 400);
     assert!(refused.html.contains("`resource:`"), "{}", refused.html);
 }
@@ -138,12 +138,12 @@ async fn the_plan_for_events_without_a_destination_says_that_one_must_be_chosen(
     settings.events = unwrapd::route::Patterns::parse(["response.*"]).unwrap();
     let test = TestGateway::start(vec![settings]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
-    let plan = read(&test, "/events/replay?q=status:unrouted").await.html;
+    let plan = read(&test, "/replay?q=status:unrouted").await.html;
     assert!(
         plan.contains("1 event has no destination. Choose one above."),
         "{plan}"
     );
-    let plan = read(&test, "/events/replay?q=status:unrouted&to=app").await;
+    let plan = read(&test, "/replay?q=status:unrouted&to=app").await;
     assert!(plan.html.contains("Replay 1 delivery"), "{}", plan.html);
 }
 
