@@ -13,7 +13,9 @@ use utoipa::openapi::path::{
     ParameterIn,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type,
+};
 use utoipa::openapi::{
     Components, Ref, RefOr, Required, Response, ResponseBuilder, Schema, SecurityRequirement,
 };
@@ -177,7 +179,7 @@ impl Parameter {
             Kind::OneOf(values) => ObjectBuilder::new()
                 .schema_type(Type::String)
                 .enum_values(Some(values.iter().copied())),
-            Kind::Number => ObjectBuilder::new().schema_type(Type::Integer),
+            Kind::Number => number(),
             Kind::Within(within) => ObjectBuilder::new()
                 .schema_type(Type::Integer)
                 .minimum(Some(*within.start()))
@@ -338,16 +340,16 @@ impl Operation {
     }
 
     fn in_path(&self, name: &str) -> PathParameter {
-        let kind = if self.has_number {
-            Type::Integer
+        let schema = if self.has_number {
+            number()
         } else {
-            Type::String
+            ObjectBuilder::new().schema_type(Type::String)
         };
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Path)
             .required(Required::True)
-            .schema(Some(ObjectBuilder::new().schema_type(kind)))
+            .schema(Some(schema))
             .build()
     }
 
@@ -449,6 +451,13 @@ fn refusal(route: &Route, status: StatusCode, reason: &str) -> Response {
 
 /// The media type of a health check.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The type of a cursor or an id that is a number.
+fn number() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+}
 
 /// The names of the parameters in a path.
 fn names_in(path: &str) -> impl Iterator<Item = &str> {

@@ -1,6 +1,7 @@
 //! `/api/v1/replays`, `/api/v1/dead/replay` and `/api/v1/dead/drop`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::store::filter::Filter;
@@ -16,7 +17,7 @@ pub(crate) struct ReplayRequest {
     pub(crate) to: Option<String>,
     /// Identifies the replay: the same token replays only once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 128, pattern = "^[!-~]+$")]
     pub(crate) token: Option<Token>,
     /// From the plan, so that the replay selects the same messages.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,7 +28,7 @@ pub(crate) struct ReplayRequest {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) background: bool,
     /// Number of deliveries of the plan, to be shown beside the progress in the background.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub(crate) planned: Option<u64>,
 }
 
@@ -72,10 +73,10 @@ pub(crate) struct DropDeadRequest {
     pub(crate) background: bool,
     /// Name of the run in the background; a new one if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 128, pattern = "^[!-~]+$")]
     pub(crate) token: Option<Token>,
     /// Number of deliveries of the plan, to be shown beside the progress in the background.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub(crate) planned: Option<u64>,
 }
 
@@ -93,4 +94,16 @@ pub(crate) struct DropDeadResult {
     pub(crate) token: Option<Token>,
     /// The ids in the request that match no stored message.
     pub(crate) unknown: Vec<String>,
+}
+
+/// A number that a store can hold.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let count = Option::<u64>::deserialize(deserializer)?;
+    match count.map(i64::try_from) {
+        Some(Err(_)) => Err(D::Error::custom(format!(
+            "`planned` must be {} or less",
+            i64::MAX
+        ))),
+        _ => Ok(count),
+    }
 }

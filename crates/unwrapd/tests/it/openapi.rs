@@ -294,6 +294,7 @@ async fn every_answer_is_as_the_document_says() {
         ("/api/v1/replays", in_background("v", None), 202),
         ("/api/v1/replays", in_background("v", Some(7)), 202),
         ("/api/v1/replays", in_background("t", None), 409),
+        ("/api/v1/replays", in_background("u", Some(u64::MAX)), 400),
         ("/api/v1/dead/replay", in_background("w", Some(3)), 202),
         (
             "/api/v1/dead/drop",
