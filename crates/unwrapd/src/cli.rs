@@ -10,6 +10,10 @@ mod webhook;
 
 mod db;
 
+mod completions;
+
+mod man;
+
 mod refused;
 
 mod consent;
@@ -82,11 +86,19 @@ enum Command {
     /// Check, back up, move or prune the store
     #[command(subcommand)]
     Db(db::Command),
+    /// Print the script that makes a shell complete commands, options and their values
+    Completions(completions::Arguments),
+    /// Write the manual pages into a folder. For packages
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Runs the command that the arguments of the process name.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = completions::answer() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => refused::without_values(error).exit(),
@@ -175,6 +187,8 @@ fn run_on(
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Secret => secret::run(),
         Command::Db(command) => runtime.block_on(db::run(&command)),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 

@@ -23,7 +23,7 @@ pub enum Status {
 
 impl Status {
     /// All of them.
-    const ALL: [Self; 5] = [
+    pub const ALL: [Self; 5] = [
         Self::Waiting,
         Self::Delivered,
         Self::Dead,

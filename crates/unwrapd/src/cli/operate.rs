@@ -19,3 +19,5 @@ mod query;
 mod filter;
 
 mod admin;
+
+pub(super) use admin::AdminArguments;

@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::format::print_json;
 
-/// Form of the answer.
 #[derive(Args)]
 pub(super) struct OutputArguments {
+    /// Form of the answer
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
 }

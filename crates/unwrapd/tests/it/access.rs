@@ -35,7 +35,7 @@ fn tokens(read_payloads: bool) -> AdminTokens {
 }
 
 /// A gateway with both tokens.
-async fn guarded() -> TestGateway {
+pub(crate) async fn guarded() -> TestGateway {
     guarded_with(vec![], true).await
 }
 

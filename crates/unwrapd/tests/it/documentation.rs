@@ -352,7 +352,7 @@ fn known_keys(header: &str) -> BTreeSet<String> {
 }
 
 /// The commands below `above` that do something, with their help.
-fn commands(above: &str) -> Vec<(String, String)> {
+pub(crate) fn commands(above: &str) -> Vec<(String, String)> {
     let output = unwrapd()
         .args(above.split_whitespace())
         .arg("--help")
@@ -373,7 +373,7 @@ fn commands(above: &str) -> Vec<(String, String)> {
 }
 
 /// The long options in the help of a command.
-fn options(help: &str) -> BTreeSet<String> {
+pub(crate) fn options(help: &str) -> BTreeSet<String> {
     let options = help.lines().filter_map(|line| {
         let line = line.trim_start();
         let option = line.strip_prefix("--").or_else(|| {

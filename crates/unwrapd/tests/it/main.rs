@@ -14,6 +14,7 @@ mod bulk;
 mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;
+mod completions;
 mod config;
 mod config_view;
 #[cfg(feature = "crash-points")]

@@ -1,6 +1,7 @@
 //! A client of the admin port of a running gateway.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
@@ -53,7 +54,7 @@ fn usual_token() -> Option<SecretSource> {
 }
 
 /// The admin port of a running gateway.
-pub(super) struct Admin {
+pub(in crate::cli) struct Admin {
     client: reqwest::Client,
     base: reqwest::Url,
     token: Option<Zeroizing<String>>,
@@ -62,7 +63,21 @@ pub(super) struct Admin {
 }
 
 impl AdminArguments {
-    pub(super) fn open(&self) -> Result<Admin, Failure> {
+    /// Whether a key press may use the configuration. One in the current folder may have come with
+    /// that folder: it could have a token read from any variable or file, and sent to any machine.
+    pub(in crate::cli) fn are_harmless(&self) -> bool {
+        let Ok(file) = std::fs::metadata(&self.config) else {
+            return true;
+        };
+        let is_own = [0, rustix::process::getuid().as_raw()].contains(&file.uid());
+        let is_local = |access: AdminAccess| {
+            let address = access.address.unwrap_or(USUAL);
+            address.ip().is_loopback()
+        };
+        is_own && admin_access(&self.config).is_ok_and(is_local)
+    }
+
+    pub(in crate::cli) fn open(&self) -> Result<Admin, Failure> {
         // The token and the certificate of the file are used only for the gateway that runs on it.
         let AdminAccess {
             address,
@@ -131,7 +146,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl Admin {
-    pub(super) async fn get<T: DeserializeOwned>(
+    pub(in crate::cli) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, String)],

@@ -8,6 +8,7 @@ use super::query::{ListArguments, Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
 use super::runs;
 use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
+use crate::cli::completions::candidates;
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{event_type, outln, short};
@@ -29,7 +30,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Selection {
     /// Only dead letters of these messages
-    #[arg(value_name = "WEBHOOK-ID")]
+    #[arg(value_name = "WEBHOOK-ID", add = candidates::dead_letters())]
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,

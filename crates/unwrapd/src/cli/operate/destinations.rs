@@ -8,6 +8,7 @@ use crate::api::{
     CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
     PauseResult, TestOutcome, TestRequest, TestResult,
 };
+use crate::cli::completions::candidates;
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::Failure;
 use crate::cli::format::{outln, plain, short, table};
@@ -37,7 +38,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         named: Named,
         /// Type of the event [default: response.completed]
-        #[arg(long = "type", value_name = "TYPE")]
+        #[arg(long = "type", value_name = "TYPE", add = candidates::event_types())]
         event_type: Option<String>,
     },
 }
@@ -45,6 +46,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct OfDestination {
     /// Name of the destination
+    #[arg(add = candidates::destinations())]
     name: String,
     #[command(flatten)]
     ask: QueryArguments,
@@ -53,6 +55,7 @@ pub(crate) struct OfDestination {
 #[derive(Args)]
 pub(crate) struct Named {
     /// Name of the destination
+    #[arg(add = candidates::destinations())]
     name: String,
     #[command(flatten)]
     admin: AdminArguments,

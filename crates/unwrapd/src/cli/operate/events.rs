@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::query::{ListArguments, Listed, QueryArguments};
 use crate::api::{MessageDetail, MessageDetails};
+use crate::cli::completions::candidates;
 use crate::cli::failure::Failure;
 use crate::cli::format::{cut, event_type, outln, plain, short, table};
 use crate::message::Origin;
@@ -26,7 +27,7 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     /// The webhook id (`wh_…`), the id of the event (`evt_…`), or the id of what it is about
     /// (`resp_…`)
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = candidates::webhook_ids())]
     id: String,
     /// Print the payload instead, byte for byte
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::completions::candidates;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::shown_name;
 use crate::cli::stderr::message;
@@ -12,7 +13,7 @@ use crate::store::filter::{Filter, IdPart, Status, Types, When};
 #[derive(Args)]
 pub(crate) struct FilterArguments {
     /// Filter by event type: `response.completed`, `response.*`, or `!response.*` for all others
-    #[arg(long = "type", value_name = "PATTERN")]
+    #[arg(long = "type", value_name = "PATTERN", add = candidates::event_types())]
     types: Vec<String>,
     /// Arrived at this time or later: like 2026-11-24T08:00:00Z, or an age such as 2h or 3d
     #[arg(long, value_name = "TIME")]
@@ -22,13 +23,13 @@ pub(crate) struct FilterArguments {
     until: Option<When>,
     /// Filter by delivery status: waiting, delivered, dead or dropped; unrouted: no destination
     /// wanted the message
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", add = candidates::statuses())]
     status: Vec<Status>,
     /// Filter by destination
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = candidates::destinations())]
     destination: Vec<String>,
     /// Filter by endpoint
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = candidates::endpoints())]
     endpoint: Vec<String>,
     /// Filter by what the event is about: the id of a response, batch, job, call and so on
     #[arg(long, value_name = "ID")]

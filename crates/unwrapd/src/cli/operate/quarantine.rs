@@ -8,6 +8,7 @@ use super::query::{Listed, QueryArguments};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
+use crate::cli::completions::candidates;
 use crate::cli::consent::ConsentArguments;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short};
@@ -39,6 +40,7 @@ pub(crate) struct Ls {
 #[derive(Args)]
 pub(crate) struct Show {
     /// Number of the request, as listed
+    #[arg(add = candidates::quarantined())]
     number: i64,
     #[command(flatten)]
     ask: QueryArguments,
@@ -47,7 +49,7 @@ pub(crate) struct Show {
 #[derive(Args)]
 pub(crate) struct Chosen {
     /// Number of the request, as listed
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", add = candidates::quarantined())]
     number: Option<i64>,
     /// All requests
     #[arg(long)]

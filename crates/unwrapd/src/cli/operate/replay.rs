@@ -9,6 +9,7 @@ use super::filter::FilterArguments;
 use super::query::QueryArguments;
 use super::runs;
 use crate::api::{ReplayPlan, ReplayProgress, ReplayRequest};
+use crate::cli::completions::candidates;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short, shown_name};
 use crate::cli::stderr::{confirmed, message};
@@ -23,7 +24,7 @@ use crate::store::replay::{Counts, Token};
     The same token replays only once; with its token, an interrupted replay continues.")]
 pub(crate) struct Arguments {
     /// webhook-ids of the messages to deliver again
-    #[arg(value_name = "WEBHOOK-ID")]
+    #[arg(value_name = "WEBHOOK-ID", add = candidates::webhook_ids())]
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,
@@ -41,7 +42,7 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 pub(crate) struct HowArguments {
     /// Deliver to this destination, whatever it subscribes to, instead of the original ones
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = candidates::destinations())]
     to: Option<String>,
     /// Name of this replay [default: a new one, which is printed]
     #[arg(long)]

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::SecretArguments;
 use super::request::unix_now;
 use super::sign::{new_event_id, new_webhook_id};
+use crate::cli::completions::candidates;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, shown_name};
 use crate::delivery::response_excerpt::ResponseExcerpt;
@@ -34,7 +35,7 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(2);
 )]
 pub(crate) struct Arguments {
     /// Event types, families such as `batch.*`, or `all`
-    #[arg(value_name = "TYPE", required_unless_present = "list")]
+    #[arg(value_name = "TYPE", required_unless_present = "list", add = candidates::event_types_or_all())]
     types: Vec<String>,
     /// URL to send to
     #[arg(long, value_name = "URL", required_unless_present = "list", value_parser = typed_url)]
