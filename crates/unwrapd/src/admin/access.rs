@@ -73,17 +73,10 @@ impl Default for Access {
     }
 }
 
-/// State of [`guard`]: the port, and the right that the route needs.
-#[derive(Clone)]
-pub(super) struct Guard {
-    pub(super) admin: Admin,
-    pub(super) needs: Needs,
-}
-
 /// Passes authorised requests only, with their [`Rights`]. This check precedes every bound, so that
 /// strangers take no permits from operators.
 pub(super) async fn guard(
-    State(Guard { admin, needs }): State<Guard>,
+    State((admin, needs)): State<(Admin, Needs)>,
     mut request: Request,
     next: Next,
 ) -> Response {

@@ -143,16 +143,9 @@ impl Default for Permits {
     }
 }
 
-/// The bounds of one route, and the permits it shares.
-#[derive(Clone)]
-pub(super) struct Bounded {
-    pub(super) bounds: Bounds,
-    pub(super) permits: Permits,
-}
-
-/// Handles a request within the bounds of its route.
+/// Handles a request within the bounds of its route, which shares the permits with others.
 pub(super) async fn bounded(
-    State(Bounded { bounds, permits }): State<Bounded>,
+    State((bounds, permits)): State<(Bounds, Permits)>,
     request: Request,
     next: Next,
 ) -> Response {

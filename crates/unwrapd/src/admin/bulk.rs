@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::messages::Stored;
-use super::operation::Operation;
 use super::replay::{checked, checked_drop};
 use super::{Admin, Route};
 use crate::api::{BulkList, BulkView};
@@ -28,35 +27,26 @@ const NO_SUCH_RUN: &str = "no run has this token";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::get(
-            "/api/v1/replays",
-            Bounds::READ_MUCH,
-            list_all,
-            Operation::json::<BulkList>(
-                "list_replays",
-                "Lists the latest replays and drops of dead letters, the newest first.",
-            ),
+        Route::get("/api/v1/replays", Bounds::READ_MUCH, list_all).json::<BulkList>(
+            "list_replays",
+            "Lists the latest replays and drops of dead letters, the newest first.",
         ),
-        Route::get(
-            "/api/v1/replays/{token}",
-            Bounds::READ_LITTLE,
-            show_by_path,
-            Operation::json::<BulkView>(
+        Route::get("/api/v1/replays/{token}", Bounds::READ_LITTLE, show_by_path)
+            .json::<BulkView>(
                 "get_replay",
                 "Returns a replay, or a drop of dead letters, by its token.",
             )
             .refuses(StatusCode::NOT_FOUND, NO_SUCH_RUN),
-        ),
         Route::post(
             "/api/v1/replays/{token}/stop",
             Bounds::CHANGE_WITHOUT_BODY,
             stop_by_path,
-            Operation::json::<BulkView>(
-                "stop_replay",
-                "Ends a replay, or a drop of dead letters, after its present step.",
-            )
-            .refuses(StatusCode::NOT_FOUND, NO_SUCH_RUN),
-        ),
+        )
+        .json::<BulkView>(
+            "stop_replay",
+            "Ends a replay, or a drop of dead letters, after its present step.",
+        )
+        .refuses(StatusCode::NOT_FOUND, NO_SUCH_RUN),
     ]
 }
 

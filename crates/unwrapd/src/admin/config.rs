@@ -7,7 +7,6 @@ use axum::response::Response;
 
 use super::bounds::Bounds;
 use super::json::answer;
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::ConfigView;
 
@@ -30,15 +29,12 @@ impl LoadedConfig {
 }
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/config",
-        Bounds::READ_LITTLE,
-        show,
-        Operation::json::<ConfigView>(
+    vec![
+        Route::get("/api/v1/config", Bounds::READ_LITTLE, show).json::<ConfigView>(
             "get_config",
             "Returns the configuration as it was loaded, with the source of each value.",
         ),
-    )]
+    ]
 }
 
 async fn show(State(admin): State<Admin>) -> Response {

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read_or_default};
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{
     DestinationList, DestinationView, PauseResult, TestOutcome, TestRequest, TestResult,
@@ -33,50 +32,41 @@ const NOT_CONFIGURED: &str = "the destination is not configured here";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::get(
-            "/api/v1/destinations",
-            Bounds::READ_MUCH,
-            list,
-            Operation::json::<DestinationList>(
-                "list_destinations",
-                "Lists the destinations, with their state and their counts.",
-            ),
+        Route::get("/api/v1/destinations", Bounds::READ_MUCH, list).json::<DestinationList>(
+            "list_destinations",
+            "Lists the destinations, with their state and their counts.",
         ),
         Route::get(
             "/api/v1/destinations/{name}/failures",
             Bounds::READ_MUCH,
             show_failures,
-            Operation::json::<Failures>(
-                "list_failures",
-                "Groups the failed deliveries of a destination by the answer of their latest attempt.",
-            )
-            .refuses(
-                StatusCode::NOT_FOUND,
-                "the destination is not configured here, and has no failed delivery",
-            ),
+        )
+        .json::<Failures>(
+            "list_failures",
+            "Groups the failed deliveries of a destination by the answer of their latest attempt.",
+        )
+        .refuses(
+            StatusCode::NOT_FOUND,
+            "the destination is not configured here, and has no failed delivery",
         ),
         Route::post(
             "/api/v1/destinations/{name}/pause",
             Bounds::CHANGE_WITHOUT_BODY,
             pause,
-            Operation::json::<PauseResult>("pause", "Pauses a destination.")
-                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
-        ),
+        )
+        .json::<PauseResult>("pause", "Pauses a destination.")
+        .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
         Route::post(
             "/api/v1/destinations/{name}/resume",
             Bounds::CHANGE_WITHOUT_BODY,
             resume,
-            Operation::json::<PauseResult>("resume", "Resumes a destination.")
-                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
-        ),
-        Route::post(
-            "/api/v1/destinations/{name}/test",
-            Bounds::SEND,
-            test,
-            Operation::json::<TestResult>("test", "Sends one sample event to a destination.")
-                .may_take::<TestRequest>()
-                .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
-        ),
+        )
+        .json::<PauseResult>("resume", "Resumes a destination.")
+        .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
+        Route::post("/api/v1/destinations/{name}/test", Bounds::SEND, test)
+            .json::<TestResult>("test", "Sends one sample event to a destination.")
+            .may_take::<TestRequest>()
+            .refuses(StatusCode::NOT_FOUND, NOT_CONFIGURED),
     ]
 }
 

@@ -6,21 +6,17 @@ use jiff::SignedDuration;
 
 use super::bounds::Bounds;
 use super::json::answer;
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{EndpointList, EndpointView, SecretView};
 use crate::intake::EndpointRecord;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/endpoints",
-        Bounds::READ_LITTLE,
-        list,
-        Operation::json::<EndpointList>(
+    vec![
+        Route::get("/api/v1/endpoints", Bounds::READ_LITTLE, list).json::<EndpointList>(
             "list_endpoints",
             "Lists the endpoints, with the latest webhook and the use of each secret.",
         ),
-    )]
+    ]
 }
 
 async fn list(State(admin): State<Admin>) -> Response {

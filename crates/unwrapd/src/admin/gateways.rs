@@ -5,19 +5,16 @@ use axum::response::Response;
 
 use super::bounds::Bounds;
 use super::json::answer;
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{GatewayList, GatewayView};
 use crate::clock::milliseconds;
 use crate::store::{FRESH, FleetGateway};
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/gateways",
-        Bounds::READ_LITTLE,
-        list,
-        Operation::json::<GatewayList>("list_gateways", "Lists the gateways on the store."),
-    )]
+    vec![
+        Route::get("/api/v1/gateways", Bounds::READ_LITTLE, list)
+            .json::<GatewayList>("list_gateways", "Lists the gateways on the store."),
+    ]
 }
 
 async fn list(State(admin): State<Admin>) -> Response {

@@ -8,7 +8,7 @@ use super::access::{has_wrong_token, may_see_details};
 use super::bounds::{Bounds, retry_after};
 use super::gateways::views;
 use super::json::PlainText;
-use super::operation::{Operation, TEXT};
+use super::operation::TEXT;
 use super::shared_run::SharedRun;
 use super::{Admin, Route};
 use crate::api::GatewayView;
@@ -98,18 +98,12 @@ fn is_over(check: &SharedRun<()>) -> bool {
 /// and the gateways with a different configuration.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::open(
-            "/livez",
-            Bounds::ALIVE,
-            async || "ok\n",
-            Operation::text("livez", "Answers while the process runs.", TEXT),
-        ),
-        Route::open(
-            "/readyz",
-            Bounds::READY,
-            ready,
-            Operation::text("readyz", "Tells whether webhooks can be stored.", TEXT),
-        ),
+        Route::get("/livez", Bounds::ALIVE, async || "ok\n")
+            .text("livez", "Answers while the process runs.", TEXT)
+            .without_token(),
+        Route::get("/readyz", Bounds::READY, ready)
+            .text("readyz", "Tells whether webhooks can be stored.", TEXT)
+            .without_token(),
     ]
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use super::bounds::Bounds;
-use super::operation::{Operation, Parameter};
+use super::operation::Parameter;
 use super::{Admin, Route};
 use crate::pipeline_events::{Live, LiveEvent, Start, Subscriber};
 
@@ -39,18 +39,16 @@ const LAST_EVENT_ID: &[Parameter] = &[Parameter::header(
 )];
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/events/stream",
-        Bounds::STREAM,
-        stream,
-        Operation::text(
-            "stream_events",
-            "Streams pipeline events as they happen. The data of each is a `LiveEvent`.",
-            EVENT_STREAM,
-        )
-        .mentions::<LiveEvent<'_>>()
-        .parameters(LAST_EVENT_ID),
-    )]
+    vec![
+        Route::get("/api/v1/events/stream", Bounds::STREAM, stream)
+            .text(
+                "stream_events",
+                "Streams pipeline events as they happen. The data of each is a `LiveEvent`.",
+                EVENT_STREAM,
+            )
+            .mentions::<LiveEvent<'_>>()
+            .parameters(LAST_EVENT_ID),
+    ]
 }
 
 async fn stream(State(admin): State<Admin>, headers: HeaderMap) -> Response {

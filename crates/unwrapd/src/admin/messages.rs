@@ -10,7 +10,8 @@ use openai_webhooks::{Envelope, PayloadProblem, UnwrapWebhookEvent};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
-use super::operation::{Operation, Parameter};
+use super::operation::Parameter;
+use super::route::Undescribed;
 use super::siblings::Siblings;
 use super::tokens::Rights;
 use super::{Admin, Route, payload, replay};
@@ -84,70 +85,49 @@ const PAYLOAD: &[Parameter] = &[Parameter::flag(
 pub(super) fn routes() -> Vec<Route> {
     let (read, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
     vec![
-        Route::get(
-            "/api/v1/messages",
-            read,
-            find,
-            Operation::json::<MessagePage>(
+        Route::get("/api/v1/messages", read, find)
+            .json::<MessagePage>(
                 "list_messages",
                 "Lists messages with their deliveries, the newest first.",
             )
             .parameters(PARAMETERS),
-        ),
-        Route::get(
-            "/api/v1/message-count",
-            read,
-            find_count,
-            Operation::json::<MessageCount>(
+        Route::get("/api/v1/message-count", read, find_count)
+            .json::<MessageCount>(
                 "count_messages",
                 "Counts the messages of a list, up to 10,000. `limit` and `after` have no effect.",
             )
             .parameters(PARAMETERS),
-        ),
-        Route::get(
-            "/api/v1/messages/{id}",
-            read,
-            show,
-            Operation::json::<MessageDetails>(
+        Route::get("/api/v1/messages/{id}", read, show)
+            .json::<MessageDetails>(
                 "get_message",
                 "Returns the messages with a webhook id, an event id or a resource.",
             )
             .parameters(PAYLOAD)
             .refuses(StatusCode::NOT_FOUND, "no stored message has this id"),
+        Route::get("/api/v1/dead", read, find_dead)
+            .json::<DeadPage>("list_dead", "Lists dead letters, the newest first.")
+            .parameters(PARAMETERS),
+        replays(
+            Route::post("/api/v1/dead/replay", change, replay::replay_dead),
+            "replay_dead",
+            "Plans or runs a replay of dead letters.",
         ),
-        Route::get(
-            "/api/v1/dead",
-            read,
-            find_dead,
-            Operation::json::<DeadPage>("list_dead", "Lists dead letters, the newest first.")
-                .parameters(PARAMETERS),
-        ),
-        Route::post(
-            "/api/v1/dead/replay",
-            change,
-            replay::replay_dead,
-            replays("replay_dead", "Plans or runs a replay of dead letters."),
-        ),
-        Route::post(
-            "/api/v1/dead/drop",
-            change,
-            replay::drop_dead,
-            Operation::json::<DropDeadResult>("drop_dead", "Counts or drops dead letters.")
-                .accepts::<DropDeadResult>()
-                .takes::<DropDeadRequest>()
-                .refuses(StatusCode::CONFLICT, "the token was used for another run"),
-        ),
-        Route::post(
-            "/api/v1/replays",
-            change,
-            replay::replay,
-            replays("replay", "Plans or runs a replay of messages."),
+        Route::post("/api/v1/dead/drop", change, replay::drop_dead)
+            .json::<DropDeadResult>("drop_dead", "Counts or drops dead letters.")
+            .accepts::<DropDeadResult>()
+            .takes::<DropDeadRequest>()
+            .refuses(StatusCode::CONFLICT, "the token was used for another run"),
+        replays(
+            Route::post("/api/v1/replays", change, replay::replay),
+            "replay",
+            "Plans or runs a replay of messages.",
         ),
     ]
 }
 
-fn replays(id: &'static str, summary: &'static str) -> Operation {
-    Operation::json::<ReplayProgress>(id, summary)
+fn replays(route: Undescribed, id: &'static str, summary: &'static str) -> Route {
+    route
+        .json::<ReplayProgress>(id, summary)
         .or::<ReplayPlan>()
         .accepts::<ReplayProgress>()
         .takes::<ReplayRequest>()

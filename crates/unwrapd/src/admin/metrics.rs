@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::bounds::Bounds;
 use super::json::Refusal;
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::metrics::{self, DestinationSnapshot, ProcessUsage, Snapshot};
 use crate::store::{DestinationCounts, StoreError, StoreUsage};
@@ -21,17 +20,15 @@ use crate::store::{DestinationCounts, StoreError, StoreUsage};
 const STORE_TIME: Duration = Duration::from_secs(3);
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/metrics",
-        Bounds::SCRAPE,
-        scrape,
-        Operation::text(
-            "get_metrics",
-            "Returns the metrics for Prometheus.",
-            metrics::CONTENT_TYPE,
-        )
-        .refuses(StatusCode::NOT_FOUND, "this gateway counts no metrics"),
-    )]
+    vec![
+        Route::get("/metrics", Bounds::SCRAPE, scrape)
+            .text(
+                "get_metrics",
+                "Returns the metrics for Prometheus.",
+                metrics::CONTENT_TYPE,
+            )
+            .refuses(StatusCode::NOT_FOUND, "this gateway counts no metrics"),
+    ]
 }
 
 async fn scrape(State(admin): State<Admin>) -> Result<Response, Refusal> {

@@ -11,7 +11,7 @@ use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder, Paths, S
 
 use super::bounds::Bounds;
 use super::json::answer;
-use super::operation::{Operation, SESSION, TOKEN, add_common};
+use super::operation::{SESSION, TOKEN, add_common};
 use super::{Admin, Route, session};
 use crate::VERSION;
 
@@ -19,12 +19,10 @@ use crate::VERSION;
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| document(&super::routes()));
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/openapi.json",
-        Bounds::READ_LITTLE,
-        show,
-        Operation::object("get_openapi", "Returns this document."),
-    )]
+    vec![
+        Route::get("/api/v1/openapi.json", Bounds::READ_LITTLE, show)
+            .object("get_openapi", "Returns this document."),
+    ]
 }
 
 async fn show(State(admin): State<Admin>) -> Response {

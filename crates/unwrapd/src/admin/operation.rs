@@ -20,8 +20,8 @@ use utoipa::openapi::{
     Components, Ref, RefOr, Required, Response, ResponseBuilder, Schema, SecurityRequirement,
 };
 
-use super::Route;
 use super::json::{JSON, PROBLEM_JSON, retries_later};
+use super::route::{Route, Undescribed};
 use crate::api::Problem;
 
 /// Names of the security schemes in the document.
@@ -204,24 +204,29 @@ impl Parameter {
     }
 }
 
-impl Operation {
-    /// A route that answers with a `T`. `id` names it in programs, `summary` in one sentence.
-    pub(super) fn json<T: ToSchema>(id: &'static str, summary: &'static str) -> Self {
-        Self::new(id, summary, Answer::Json(vec![Shape::of::<T>()]))
+impl Undescribed {
+    /// It answers with a `T`. `id` names it in programs, `summary` in one sentence.
+    pub(super) fn json<T: ToSchema>(self, id: &'static str, summary: &'static str) -> Route {
+        self.with(id, summary, Answer::Json(vec![Shape::of::<T>()]))
     }
 
-    /// A route that answers with an object of a type that is described elsewhere.
-    pub(super) fn object(id: &'static str, summary: &'static str) -> Self {
-        Self::new(id, summary, Answer::Object)
+    /// It answers with an object of a type that is described elsewhere.
+    pub(super) fn object(self, id: &'static str, summary: &'static str) -> Route {
+        self.with(id, summary, Answer::Object)
     }
 
-    /// A route that answers with text of this media type.
-    pub(super) fn text(id: &'static str, summary: &'static str, media_type: &'static str) -> Self {
-        Self::new(id, summary, Answer::Text(media_type))
+    /// It answers with text of this media type.
+    pub(super) fn text(
+        self,
+        id: &'static str,
+        summary: &'static str,
+        media_type: &'static str,
+    ) -> Route {
+        self.with(id, summary, Answer::Text(media_type))
     }
 
-    fn new(id: &'static str, summary: &'static str, answer: Answer) -> Self {
-        Self {
+    fn with(self, id: &'static str, summary: &'static str, answer: Answer) -> Route {
+        self.described(Operation {
             id,
             summary,
             parameters: &[],
@@ -231,45 +236,39 @@ impl Operation {
             accepted: None,
             mentioned: None,
             refusals: Vec::new(),
-        }
+        })
     }
+}
 
+/// More of the description of a route of the API. A page has none.
+impl Route {
     /// Or it answers with a `T`.
-    pub(super) fn or<T: ToSchema>(mut self) -> Self {
-        if let Answer::Json(shapes) = &mut self.answer {
-            shapes.push(Shape::of::<T>());
-        }
-        self
+    pub(super) fn or<T: ToSchema>(self) -> Self {
+        self.describe(|operation| {
+            if let Answer::Json(shapes) = &mut operation.answer {
+                shapes.push(Shape::of::<T>());
+            }
+        })
     }
 
     /// Or it answers with a `T` and the status 202: the work goes on in the background.
-    pub(super) fn accepts<T: ToSchema>(mut self) -> Self {
-        self.accepted = Some(Shape::of::<T>());
-        self
+    pub(super) fn accepts<T: ToSchema>(self) -> Self {
+        self.describe(|operation| operation.accepted = Some(Shape::of::<T>()))
     }
 
     /// A `T` stands in the answer, as text.
-    pub(super) fn mentions<T: ToSchema>(mut self) -> Self {
-        self.mentioned = Some(Shape::of::<T>());
-        self
+    pub(super) fn mentions<T: ToSchema>(self) -> Self {
+        self.describe(|operation| operation.mentioned = Some(Shape::of::<T>()))
     }
 
     /// It takes these parameters.
     pub(super) fn parameters(self, parameters: &'static [Parameter]) -> Self {
-        Self { parameters, ..self }
-    }
-
-    /// Its parameters in the query and in headers.
-    pub(super) fn all_parameters(&self) -> &'static [Parameter] {
-        self.parameters
+        self.describe(|operation| operation.parameters = parameters)
     }
 
     /// The parameter of its path is a number.
     pub(super) fn by_number(self) -> Self {
-        Self {
-            has_number: true,
-            ..self
-        }
+        self.describe(|operation| operation.has_number = true)
     }
 
     /// It takes a `T` as its body.
@@ -284,17 +283,20 @@ impl Operation {
 
     fn with_request<T: ToSchema>(self, required: Required) -> Self {
         let shape = Shape::of::<T>();
-        Self {
-            request: Some(Request { shape, required }),
-            ..self
-        }
+        self.describe(|operation| operation.request = Some(Request { shape, required }))
     }
 
     /// It may be refused with this status, for this reason. The statuses that every route has need
     /// no mention.
-    pub(super) fn refuses(mut self, status: StatusCode, reason: &'static str) -> Self {
-        self.refusals.push((status, reason));
-        self
+    pub(super) fn refuses(self, status: StatusCode, reason: &'static str) -> Self {
+        self.describe(|operation| operation.refusals.push((status, reason)))
+    }
+}
+
+impl Operation {
+    /// Its parameters in the query and in headers.
+    pub(super) fn all_parameters(&self) -> &'static [Parameter] {
+        self.parameters
     }
 
     /// The entry of `route` in the document. Adds the types that it names to `components`.

@@ -8,7 +8,7 @@ use axum::response::Response;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
-use super::operation::{Operation, Parameter};
+use super::operation::Parameter;
 use super::tokens::Rights;
 use super::{Admin, Route, causes, payload};
 use crate::api::{
@@ -41,48 +41,32 @@ const PAYLOAD: &[Parameter] = &[Parameter::flag(
 pub(super) fn routes() -> Vec<Route> {
     let (much, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
     vec![
-        Route::get(
-            "/api/v1/quarantine",
-            much,
-            list,
-            Operation::json::<QuarantinePage>(
+        Route::get("/api/v1/quarantine", much, list)
+            .json::<QuarantinePage>(
                 "list_quarantined",
                 "Lists the requests that could not be verified, the newest first.",
             )
             .parameters(PAGE),
-        ),
-        Route::get(
-            "/api/v1/quarantine/{id}",
-            much,
-            show,
-            Operation::json::<QuarantinedDetail>(
+        Route::get("/api/v1/quarantine/{id}", much, show)
+            .json::<QuarantinedDetail>(
                 "get_quarantined",
                 "Returns one request that could not be verified.",
             )
             .by_number()
             .parameters(PAYLOAD)
             .refuses(StatusCode::NOT_FOUND, "no request has this number"),
-        ),
-        Route::post(
-            "/api/v1/quarantine/retry",
-            change,
-            retry,
-            Operation::json::<Retried>(
+        Route::post("/api/v1/quarantine/retry", change, retry)
+            .json::<Retried>(
                 "retry_quarantined",
                 "Verifies requests again, and accepts those that succeed.",
             )
             .takes::<QuarantineSelection>(),
-        ),
-        Route::post(
-            "/api/v1/quarantine/drop",
-            change,
-            delete_quarantined,
-            Operation::json::<DropQuarantinedResult>(
+        Route::post("/api/v1/quarantine/drop", change, delete_quarantined)
+            .json::<DropQuarantinedResult>(
                 "drop_quarantined",
                 "Deletes requests that could not be verified.",
             )
             .takes::<QuarantineSelection>(),
-        ),
     ]
 }
 

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::Admin;
-use super::access::{Guard, guard};
-use super::bounds::{Bounded, Bounds, Permits, bounded};
+use super::access::guard;
+use super::bounds::{Bounds, Permits, bounded};
 use super::json::Refusal;
 use super::operation::{Operation, Parameter};
 use crate::observe::refusals::shown;
@@ -41,6 +41,18 @@ pub struct Route {
     operation: Option<Operation>,
 }
 
+/// A route of the API that lacks its description.
+pub(super) struct Undescribed(Route);
+
+impl Undescribed {
+    pub(super) fn described(self, operation: Operation) -> Route {
+        Route {
+            operation: Some(operation),
+            ..self.0
+        }
+    }
+}
+
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {:?}", self.method, self.path, self.bounds)
@@ -48,46 +60,22 @@ impl fmt::Debug for Route {
 }
 
 impl Route {
-    /// A route that needs no token.
-    pub(super) fn open<H, T>(
-        path: &'static str,
-        bounds: Bounds,
-        handler: H,
-        operation: Operation,
-    ) -> Self
+    /// A route of the API for reading.
+    pub(super) fn get<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Undescribed
     where
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::get(path, bounds, handler, operation).without_token()
+        Undescribed(Self::new(path, Method::GET, bounds, get(handler)))
     }
 
-    /// A route for reading.
-    pub(super) fn get<H, T>(
-        path: &'static str,
-        bounds: Bounds,
-        handler: H,
-        operation: Operation,
-    ) -> Self
+    /// A route of the API for changes.
+    pub(super) fn post<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Undescribed
     where
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::GET, bounds, get(handler), Some(operation))
-    }
-
-    /// A route for changes.
-    pub(super) fn post<H, T>(
-        path: &'static str,
-        bounds: Bounds,
-        handler: H,
-        operation: Operation,
-    ) -> Self
-    where
-        H: Handler<T, Admin>,
-        T: 'static,
-    {
-        Self::new(path, Method::POST, bounds, post(handler), Some(operation))
+        Undescribed(Self::new(path, Method::POST, bounds, post(handler)))
     }
 
     /// A page, for browsers.
@@ -96,7 +84,7 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::GET, bounds, get(handler), None)
+        Self::get(path, bounds, handler).0
     }
 
     /// The target of a form on a page.
@@ -105,7 +93,7 @@ impl Route {
         H: Handler<T, Admin>,
         T: 'static,
     {
-        Self::new(path, Method::POST, bounds, post(handler), None)
+        Self::post(path, bounds, handler).0
     }
 
     fn new(
@@ -113,7 +101,6 @@ impl Route {
         method: Method,
         bounds: Bounds,
         handler: MethodRouter<Admin>,
-        operation: Option<Operation>,
     ) -> Self {
         let needs = if method == Method::GET {
             Needs::Read
@@ -126,8 +113,16 @@ impl Route {
             bounds,
             needs,
             handler,
-            operation,
+            operation: None,
         }
+    }
+
+    /// Changes the description, if the route has one.
+    pub(super) fn describe(mut self, change: impl FnOnce(&mut Operation)) -> Self {
+        if let Some(operation) = &mut self.operation {
+            change(operation);
+        }
+        self
     }
 
     /// The same route, for clients without a token too.
@@ -182,10 +177,7 @@ impl Route {
     /// Converts the route to a router. A request passes the guard, then the check of its query, then
     /// the bounds, then the handler. A wrong method is answered behind the guard.
     pub(super) fn served(self, permits: &Permits, admin: &Admin) -> Router<Admin> {
-        let bounds = Bounded {
-            bounds: self.bounds,
-            permits: permits.clone(),
-        };
+        let bounds = (self.bounds, permits.clone());
         // A form of another site must not reach even an open route.
         let is_guarded = !self.is_open() || self.method == Method::POST;
         let known = self.known_parameters();
@@ -197,11 +189,8 @@ impl Route {
             None => handler,
         };
         let handler = if is_guarded {
-            let state = Guard {
-                admin: admin.clone(),
-                needs: self.needs,
-            };
-            handler.layer(from_fn_with_state(state, guard))
+            let needs = (admin.clone(), self.needs);
+            handler.layer(from_fn_with_state(needs, guard))
         } else {
             handler
         };

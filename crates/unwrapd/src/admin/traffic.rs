@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
-use super::operation::{Operation, Parameter};
+use super::operation::Parameter;
 use super::{Admin, Route};
 use crate::api::{
     DestinationStep, DestinationTraffic, EndpointStep, EndpointTraffic, TrafficReport,
@@ -37,16 +37,11 @@ const PARAMETERS: &[Parameter] = &[
 ];
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::get(
-        "/api/v1/traffic",
-        Bounds::READ_MUCH,
-        show,
-        Operation::json::<TrafficReport>(
+    vec![Route::get("/api/v1/traffic", Bounds::READ_MUCH, show).json::<TrafficReport>(
             "get_traffic",
             "Returns counts of webhooks by endpoint, and of attempts by destination, over time.",
         )
-        .parameters(PARAMETERS),
-    )]
+        .parameters(PARAMETERS)]
 }
 
 async fn show(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {

@@ -13,7 +13,6 @@ use tokio::time::sleep;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
-use super::operation::Operation;
 use super::{Admin, Route};
 use crate::api::{GiveUpRequest, GiveUpResult};
 use crate::destinations::Registry;
@@ -31,11 +30,13 @@ const RUN_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::post(
-        "/api/v1/destinations/{name}/give-up",
-        Bounds::CHANGE_MUCH,
-        give_up_waiting,
-        Operation::json::<GiveUpResult>(
+    vec![
+        Route::post(
+            "/api/v1/destinations/{name}/give-up",
+            Bounds::CHANGE_MUCH,
+            give_up_waiting,
+        )
+        .json::<GiveUpResult>(
             "give_up",
             "Ends the deliveries that wait for a destination that is not configured.",
         )
@@ -45,7 +46,7 @@ pub(super) fn routes() -> Vec<Route> {
             StatusCode::CONFLICT,
             "the destination is configured, or another gateway has other destinations",
         ),
-    )]
+    ]
 }
 
 /// The remedy for deliveries that wait for `name`, for a line that states their number.
