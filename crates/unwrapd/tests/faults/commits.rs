@@ -97,12 +97,8 @@ async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_sent_while_commits_fail_are_acknowledged_only_if_one_is_stored() {
     let rig = Rig::start(SEED).await;
-    rig.shim.inject(&Fault {
-        files: LOG,
-        percent: FAILING_PERCENT,
-        torn: true,
-        ..Fault::new(WRITE | SYNC, Errno::IO)
-    });
+    let fault = Fault::new(WRITE | SYNC, Errno::IO).of_files(LOG);
+    rig.shim.inject(&fault.at_random(FAILING_PERCENT).torn());
     let mut doors = rig.doors.subscribe();
     for _ in 0..DOUBLED_WEBHOOKS {
         let number = rig.ledger.next(false).await.unwrap();

@@ -28,11 +28,7 @@ async fn webhooks_are_refused_while_the_disk_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_are_refused_while_writes_stop_half_way() {
-    let fault = Fault {
-        torn: true,
-        ..Fault::new(WRITE, Errno::NOSPC)
-    };
-    is_refused_while_it_lasts(fault, "full").await;
+    is_refused_while_it_lasts(Fault::new(WRITE, Errno::NOSPC).torn(), "full").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,11 +28,8 @@ async fn a_database_that_reads_as_garbage_is_refused_until_it_reads_well() {
     let mut rig = Rig::start_with_deliveries(SEED, SOME).await;
     move_log(&rig.database());
     rig.close_database().await;
-    rig.shim.inject(&Fault {
-        files: DATABASE,
-        garbled: true,
-        ..Fault::new(READ, Errno::IO)
-    });
+    let garbage = Fault::new(READ, Errno::IO).of_files(DATABASE).garbled();
+    rig.shim.inject(&garbage);
     rig.load();
     rig.refuses().await;
     rig.says_why("the file is damaged").await;
@@ -147,10 +144,7 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
         file.write_all_at(&garbage, (page - 1) * PAGE_BYTES)
             .unwrap();
     }
-    shim.inject(&Fault {
-        count: 1,
-        ..Fault::new(SYNC, Errno::IO)
-    });
+    shim.inject(&Fault::new(SYNC, Errno::IO).at_most(1));
     // The failing sync is that of this webhook, or that of the record of the failed attempt.
     post("wh_while_the_sync_fails".into()).await;
     assert_eq!(shim.counters().faults, 1);

@@ -73,10 +73,8 @@ async fn frames_moved_before_a_sync_failed_are_moved_again_beside_a_reader() {
     rig.start_gateway().await.unwrap();
     rig.kill().await;
     reader.execute_batch("COMMIT").unwrap();
-    rig.shim.inject(&Fault {
-        files: DATABASE,
-        ..Fault::new(SYNC, Errno::IO)
-    });
+    let fault = Fault::new(SYNC, Errno::IO).of_files(DATABASE);
+    rig.shim.inject(&fault);
     rig.start_gateway().await.unwrap_err();
     assert!(rig.shim.counters().faults > 0);
     rig.shim.lift();

@@ -151,10 +151,7 @@ impl Rig {
 
     /// Makes the gateway reopen its database at the next operation.
     pub(crate) async fn close_database(&self) {
-        self.shim.inject(&Fault {
-            count: 1,
-            ..Fault::new(SYNC, Errno::IO)
-        });
+        self.shim.inject(&Fault::new(SYNC, Errno::IO).at_most(1));
         // The gateway may have noticed before the sync.
         self.says_why("").await;
         self.shim.lift();

@@ -48,17 +48,13 @@ fn draw(rng: &mut Rng) -> Fault {
             return some;
         }
     };
-    Fault {
-        files: some(rng, ALL_FILES),
-        percent: [1, 10, 100][rng.usize(..3)],
-        skip: rng.u64(..20),
-        count: [1, 10, u64::MAX][rng.usize(..3)],
-        torn: rng.bool(),
-        ..Fault::new(
-            some(rng, OPEN | WRITE | SYNC | TRUNCATE | READ),
-            [Errno::IO, Errno::NOSPC][rng.usize(..2)],
-        )
-    }
+    let calls = some(rng, OPEN | WRITE | SYNC | TRUNCATE | READ);
+    let fault = Fault::new(calls, [Errno::IO, Errno::NOSPC][rng.usize(..2)])
+        .of_files(some(rng, ALL_FILES))
+        .at_random([1, 10, 100][rng.usize(..3)])
+        .after(rng.u64(..20))
+        .at_most([1, 10, u64::MAX][rng.usize(..3)]);
+    if rng.bool() { fault.torn() } else { fault }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -52,26 +52,18 @@ pub(crate) const ALL_FILES: u64 = 15;
 /// A fault, from its injection until it is lifted.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// The calls that fail.
-    pub(crate) calls: u64,
-    /// The files for which they fail.
-    pub(crate) files: u64,
-    /// The error that they return.
-    pub(crate) error: Errno,
-    /// Percentage of calls that fail.
-    pub(crate) percent: u64,
-    /// Number of calls before the first failure.
-    pub(crate) skip: u64,
-    /// Maximum number of failures.
-    pub(crate) count: u64,
-    /// Whether half of the bytes are written before the failure.
-    pub(crate) torn: bool,
-    /// Whether a read returns garbage instead of an error.
-    pub(crate) garbled: bool,
+    calls: u64,
+    files: u64,
+    error: Errno,
+    percent: u64,
+    skip: u64,
+    count: u64,
+    torn: bool,
+    garbled: bool,
 }
 
 impl Fault {
-    /// A fault of all these calls.
+    /// All these calls fail with this error.
     pub(crate) fn new(calls: u64, error: Errno) -> Self {
         Self {
             calls,
@@ -82,6 +74,39 @@ impl Fault {
             count: u64::MAX,
             torn: false,
             garbled: false,
+        }
+    }
+
+    /// The calls fail for these files only.
+    pub(crate) fn of_files(self, files: u64) -> Self {
+        Self { files, ..self }
+    }
+
+    /// This percentage of the calls fails.
+    pub(crate) fn at_random(self, percent: u64) -> Self {
+        Self { percent, ..self }
+    }
+
+    /// So many calls succeed before the first failure.
+    pub(crate) fn after(self, skip: u64) -> Self {
+        Self { skip, ..self }
+    }
+
+    /// So many calls fail at most.
+    pub(crate) fn at_most(self, count: u64) -> Self {
+        Self { count, ..self }
+    }
+
+    /// Half of the bytes are written before a failure.
+    pub(crate) fn torn(self) -> Self {
+        Self { torn: true, ..self }
+    }
+
+    /// A read returns garbage instead of an error.
+    pub(crate) fn garbled(self) -> Self {
+        Self {
+            garbled: true,
+            ..self
         }
     }
 }

@@ -34,13 +34,7 @@ async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&mut Rig)) {
     loop {
         let some = skips.by_ref().take(AT_ONCE);
         let some: JoinSet<u64> = some
-            .map(|skip| {
-                let fault = Fault {
-                    skip,
-                    ..fault.clone()
-                };
-                faults_before_a_good_start(fault, prepare)
-            })
+            .map(|skip| faults_before_a_good_start(fault.clone().after(skip), prepare))
             .collect();
         let faults = some.join_all().await;
         have_failed += faults.iter().filter(|faults| **faults > 0).count();
@@ -135,10 +129,7 @@ async fn a_database_can_be_migrated_after_the_disk_has_failed_at_any_call() {
 }
 
 fn full() -> Fault {
-    Fault {
-        torn: true,
-        ..Fault::new(WRITE | TRUNCATE, Errno::NOSPC)
-    }
+    Fault::new(WRITE | TRUNCATE, Errno::NOSPC).torn()
 }
 
 fn failing() -> Fault {
