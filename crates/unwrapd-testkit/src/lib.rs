@@ -42,6 +42,8 @@ use unwrapd::gateway::Gateway;
 use unwrapd::store::{Bounds, StoreSettings, waiting};
 use unwrapd::telemetry::LogSettings;
 
+use application::{Answer, Application};
+
 /// The secret shared by OpenAI and the gateway.
 pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 /// The secret shared by the gateway and an application.
@@ -66,6 +68,13 @@ pub struct TestGateway {
 impl TestGateway {
     pub async fn start(destinations: Vec<DestinationSettings>) -> Self {
         Self::start_in(TempDir::new().unwrap(), destinations).await
+    }
+
+    /// Starts with a destination `app`, and the application behind it, which answers so.
+    pub async fn with_app(answers: impl IntoIterator<Item = Answer>) -> (Application, Self) {
+        let app = Application::start(answers).await;
+        let test = Self::start(vec![destination("app", &app.url)]).await;
+        (app, test)
     }
 
     /// Starts on the store in `folder`, if there is one.

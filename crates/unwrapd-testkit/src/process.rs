@@ -40,8 +40,15 @@ pub fn told(output: &Output) -> String {
 
 #[track_caller]
 pub fn assert_told(output: &Output, part: &str) {
-    let text = told(output);
-    assert!(text.contains(part), "{text}");
+    assert_contains(&told(output), &[part]);
+}
+
+/// The text must have each of these parts.
+#[track_caller]
+pub fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 /// Writes a configuration with one endpoint `production` and one destination `app`, on a store in

@@ -42,9 +42,7 @@ async fn post(test: &TestGateway, number: u32) {
 
 /// A webhook that cannot be verified.
 fn forged(number: u32) -> Webhook {
-    let mut forged = Webhook::new(&format!("wh_forged_{number}"), EventType::BatchCompleted);
-    forged.payload.push(' ');
-    forged
+    Webhook::new(&format!("wh_forged_{number}"), EventType::BatchCompleted).forged()
 }
 
 /// A destination that fails until it is found to be down, and is up again for the first probe.

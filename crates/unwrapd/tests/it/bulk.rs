@@ -10,7 +10,8 @@ use unwrapd::store::replay::{AsOf, Replay};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{BULK_RUNS_MAX, Bounds, BulkAction, BulkRuns as _, BulkStart, Lifecycle as _};
 
-use crate::support::application::{Answer, Application};
+use crate::replay::with_dead_letters;
+use crate::support::application::Application;
 use crate::support::tally::Counted as _;
 use crate::support::{TestGateway, described_answer, destination, until};
 
@@ -209,12 +210,7 @@ async fn few_runs_are_in_progress_and_one_more_is_refused() {
 
 #[tokio::test]
 async fn dead_letters_are_dropped_in_the_background() {
-    let app = Application::start(vec![Answer::Status(410); 3]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    for id in ["wh_1", "wh_2", "wh_3"] {
-        test.receive(id, EventType::BatchCompleted).await;
-    }
-    test.settled().await;
+    let (_app, test) = with_dead_letters(3).await;
     let none = json!({ "background": true });
     assert_eq!(test.ask("dead/drop", &none).await.0, 400);
     let all = json!({ "all": true, "background": true });

@@ -338,8 +338,7 @@ async fn a_browser_keeps_a_file_only_under_the_address_of_its_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_of_another_site_changes_nothing() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     for (name, value) in [
         ("sec-fetch-site", "cross-site"),
         ("origin", "http://elsewhere.example"),

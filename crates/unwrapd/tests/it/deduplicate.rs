@@ -9,8 +9,7 @@ use crate::support::{TestGateway, Webhook, destination};
 
 #[tokio::test]
 async fn a_duplicate_is_acknowledged_and_not_delivered_again() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_1");
@@ -41,8 +40,7 @@ async fn a_duplicate_is_known_after_a_restart() {
 
 #[tokio::test]
 async fn many_copies_at_once_become_one_message() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let mut copies = JoinSet::new();
     for _ in 0..64 {
         let webhook = Webhook::new("wh_1", EventType::BatchCompleted);

@@ -52,8 +52,7 @@ async fn an_application_can_recognise_an_event_that_openai_did_not_send() {
 
 #[tokio::test]
 async fn webhooks_and_attempts_are_counted_by_endpoint_and_destination() {
-    let mut app = Application::start([Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(500)]).await;
     let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let forged = webhook.forged();
@@ -111,8 +110,7 @@ async fn attempted(events: &mut Subscription) -> (u32, String, Next) {
 
 #[tokio::test]
 async fn an_application_gets_the_same_bytes_and_id_signed_again_with_its_own_secret() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let webhook = Webhook::with_payload(
         "wh_1",
         "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \
@@ -134,8 +132,7 @@ async fn an_application_gets_the_same_bytes_and_id_signed_again_with_its_own_sec
 #[tokio::test]
 async fn a_delivery_is_retried_until_the_answer_is_2xx() {
     let answers = [500, 404, 401, 429, 503, 204].map(Answer::Status);
-    let mut app = Application::start(answers).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app(answers).await;
     let mut events = test.gateway.events().subscribe();
     test.receive("wh_1", EventType::BatchCompleted).await;
 
@@ -151,8 +148,7 @@ async fn a_delivery_is_retried_until_the_answer_is_2xx() {
 
 #[tokio::test]
 async fn a_410_is_final_and_leaves_a_dead_letter() {
-    let app = Application::start([Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::Status(410)]).await;
     let mut events = test.gateway.events().subscribe();
     test.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(
@@ -169,8 +165,7 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let mut elsewhere = Application::start([]).await;
-    let mut app = Application::start([Answer::Redirect(elsewhere.url.clone())]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Redirect(elsewhere.url.clone())]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     app.next().await;
@@ -179,8 +174,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_retry_waits_as_long_as_the_destination_asks() {
-    let app = Application::start([Answer::RetryAfter(503, "120")]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::RetryAfter(503, "120")]).await;
     let mut events = test.gateway.events().subscribe();
     let before = Timestamp::now();
     test.receive("wh_1", EventType::BatchCompleted).await;
@@ -276,8 +270,7 @@ async fn a_destination_that_hangs_holds_up_no_other() {
 #[tokio::test]
 async fn the_gateway_finishes_attempts_under_way_before_it_stops() {
     let answer = Arc::new(Notify::new());
-    let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::WhenTold(Arc::clone(&answer))]).await;
     let mut events = test.gateway.events().subscribe();
     test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
@@ -299,8 +292,7 @@ async fn the_gateway_finishes_attempts_under_way_before_it_stops() {
 
 #[tokio::test]
 async fn a_sender_that_hangs_up_early_loses_nothing() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     // The database is busy, as on a slow disk, and the sender does not wait for it.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::support::application::{Answer, Application};
+use crate::support::application::Answer;
 use crate::support::openapi::described;
 use crate::support::wire::{send, until_closed};
-use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+use crate::support::{PATIENCE, TestGateway, Webhook, client};
 
 /// A client of the stream.
 struct Stream {
@@ -94,8 +94,7 @@ impl Stream {
 
 #[tokio::test]
 async fn events_are_streamed_as_they_happen_without_payloads() {
-    let mut app = Application::start([Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(500)]).await;
     let mut stream = Stream::open(&test, None).await;
     let payload = r#"{"type":"batch.completed","id":"evt_hidden","data":{"id":"batch_hidden"}}"#;
     assert_eq!(

@@ -21,6 +21,15 @@ fn configure(folder: &Path, url: &str, log: &str) {
     );
 }
 
+/// A gateway with a log of this level as JSON, and its application, whose first answer is an error.
+async fn serve_with_json(level: &str) -> (Application, Serving, TempDir) {
+    let app = Application::start([Answer::Status(500)]).await;
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), &app.url, JSON);
+    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", level)]);
+    (app, serving, folder)
+}
+
 /// The line as a JSON object.
 fn object(line: &str) -> Map<String, Value> {
     let Ok(Value::Object(object)) = serde_json::from_str(line) else {
@@ -34,10 +43,7 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
     let fields = names(&rows("Fields"), 0);
     let events_table = rows("Events");
     let levels = ["error", "warn", "info", "debug", "trace"];
-    let mut app = Application::start([Answer::Status(500)]).await;
-    let folder = TempDir::new().unwrap();
-    configure(folder.path(), &app.url, JSON);
-    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace")]);
+    let (mut app, serving, _folder) = serve_with_json("trace").await;
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let forged = webhook.forged();
     let odd = Webhook::with_payload("wh_2", "{}");
@@ -162,10 +168,7 @@ fn strings<'s>(words: impl IntoIterator<Item = &'s str>) -> BTreeSet<String> {
 /// At `debug` one line has all that is known of a request, and one all that is known of an attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_and_an_attempt_are_a_line_each() {
-    let mut app = Application::start([Answer::Status(500)]).await;
-    let folder = TempDir::new().unwrap();
-    configure(folder.path(), &app.url, JSON);
-    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "debug")]);
+    let (mut app, serving, _folder) = serve_with_json("debug").await;
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let forged = webhook.forged();
     for _ in 0..2 {

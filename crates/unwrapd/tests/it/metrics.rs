@@ -198,8 +198,7 @@ async fn labels_hold_nothing_that_a_client_chose() {
 
 #[tokio::test]
 async fn every_metric_stands_in_the_reference_and_the_other_way_round() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     let exposed = names(&scrape(&test).await);
     test.stop().await;
     let rows = REFERENCE

@@ -132,8 +132,7 @@ async fn each_odd_event_is_delivered_byte_for_byte_on_its_lane_and_shown_with_it
 
 #[tokio::test]
 async fn a_body_without_a_type_goes_to_destinations_that_want_everything() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     for (id, body) in [("wh_1", ""), ("wh_2", "[]"), ("wh_3", r#"{"type":7}"#)] {
         assert_eq!(test.post(&Webhook::with_payload(id, body)).await, 200);
         assert_eq!(app.next().await.payload, body.as_bytes());

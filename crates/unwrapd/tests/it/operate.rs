@@ -13,7 +13,7 @@ use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{
-    Serving, destination_table, unwrapd, write_config, write_destinations,
+    Serving, assert_contains, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tally::Counted as _;
 use crate::support::{TestGateway, client, described_answer, destination, until};
@@ -93,8 +93,7 @@ async fn a_destination_that_is_down_is_shown_so_and_up_again_on_the_first_succes
 
 #[tokio::test]
 async fn a_test_sends_one_sample_that_verifies_and_stores_nothing() {
-    let mut app = Application::start([Answer::Status(200), Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(200), Answer::Status(500)]).await;
     let path = "/api/v1/destinations/app/test";
     let (status, answer) = ask(&test, Method::POST, path).await;
     assert_eq!((status, &answer["outcome"]), (200, &"delivered".into()));
@@ -213,8 +212,7 @@ fn stdout(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_lists_pauses_resumes_and_tests() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let admin = format!("http://{}", test.gateway.admin().unwrap());
     let destinations = |arguments: &[&str]| {
         let arguments = [&["destinations"], arguments, &["--admin", &admin]].concat();
@@ -397,12 +395,13 @@ async fn a_missing_file_or_command_of_a_destination_is_reported_at_the_start() {
     std::fs::write(folder.path().join("plain.sh"), "#!/bin/sh\n").unwrap();
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());
-    for told in [
-        "`jsonl` of `lines` does not exist",
-        "gone.sh` of `script` is missing or not executable",
-        "plain.sh` of `plain` is missing or not executable",
-    ] {
-        assert!(log.contains(told), "{log}");
-    }
+    assert_contains(
+        &log,
+        &[
+            "`jsonl` of `lines` does not exist",
+            "gone.sh` of `script` is missing or not executable",
+            "plain.sh` of `plain` is missing or not executable",
+        ],
+    );
     assert!(!log.contains("`fine`"), "{log}");
 }

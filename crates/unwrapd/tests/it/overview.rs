@@ -73,8 +73,7 @@ async fn a_replay_and_a_drop_take_whole_ids_and_dead_letters_are_never_unrouted(
 
 #[tokio::test]
 async fn a_message_names_the_others_about_its_resource() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     let about = |id: &str, resource: &str| {
         Webhook::with_payload(
             id,
@@ -105,8 +104,7 @@ async fn a_message_names_the_others_about_its_resource() {
 
 #[tokio::test]
 async fn failures_are_grouped_by_cause_for_each_destination() {
-    let mut app = Application::start([Answer::Status(410), Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(410), Answer::Status(410)]).await;
     for id in ["wh_1", "wh_2", "wh_3"] {
         test.receive(id, EventType::BatchCompleted).await;
         app.next().await;

@@ -113,8 +113,7 @@ async fn a_forged_request_is_refused_once_and_stored_in_the_quarantine() {
 
 #[tokio::test]
 async fn a_webhook_is_accepted_once_and_its_copy_is_a_duplicate() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     let mut seen = Seen::by(&test);
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
@@ -153,8 +152,7 @@ async fn a_webhook_is_accepted_once_and_its_copy_is_a_duplicate() {
 
 #[tokio::test]
 async fn each_attempt_ends_once_and_is_settled_once() {
-    let app = Application::start([Answer::Status(500), Answer::Status(503)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::Status(500), Answer::Status(503)]).await;
     let mut seen = Seen::by(&test);
     test.receive("wh_1", EventType::BatchCompleted).await;
     for (number, status, is_last) in [(1, 500, false), (2, 503, false), (3, 200, true)] {
@@ -229,8 +227,7 @@ async fn a_circuit_opens_once_and_closes_once() {
 
 #[tokio::test]
 async fn a_pause_and_a_resumption_are_one_event_each_despite_repeated_requests() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     let seen = Seen::by(&test);
     for verb in ["pause", "pause", "resume", "resume"] {
         test.switch_app(verb).await;
@@ -241,8 +238,7 @@ async fn a_pause_and_a_resumption_are_one_event_each_despite_repeated_requests()
 
 #[tokio::test]
 async fn a_call_that_is_too_old_expires_once_without_an_attempt() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let mut seen = Seen::by(&test);
     test.switch_app("pause").await;
     let arrived = Timestamp::now() - SignedDuration::from_secs(11);
@@ -313,8 +309,7 @@ async fn a_store_that_cannot_make_one_change_does_not_refuse_the_others() {
 
 #[tokio::test]
 async fn a_subscriber_that_never_reads_delays_nothing_and_learns_how_much_it_missed() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let mut idle = test.gateway.events().subscribe();
     // Each is received, verified, accepted, claimed, attempted and settled.
     let webhooks: u64 = 300;
@@ -343,8 +338,7 @@ async fn a_subscriber_that_never_reads_delays_nothing_and_learns_how_much_it_mis
 
 #[tokio::test]
 async fn no_event_holds_a_payload_a_secret_or_a_signature() {
-    let mut app = Application::start([Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(500)]).await;
     let mut seen = Seen::by(&test);
     let sample = EventType::ResponseFailed.sample();
     let genuine = Webhook::with_payload("wh_1", sample.replace("resp_abc123", "private-payload"));

@@ -10,7 +10,7 @@ use unwrapd::quarantine::Retried;
 use unwrapd::store::{QuarantinedRequest, Store};
 
 use crate::support::application::Application;
-use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::process::{Serving, assert_contains, unwrapd, write_config};
 use crate::support::tally::Counted as _;
 use crate::support::{
     TestGateway, Webhook, client, described_answer, destination, openai, unix_now,
@@ -339,13 +339,14 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
         assert!(list.contains(cause), "{list}");
     }
     let shown = text(&run(&serving, &["show", "1"]));
-    for part in [
-        "no signature matches",
-        "No secret of this gateway",
-        "webhook-id: wh_1",
-    ] {
-        assert!(shown.contains(part), "{shown}");
-    }
+    assert_contains(
+        &shown,
+        &[
+            "no signature matches",
+            "No secret of this gateway",
+            "webhook-id: wh_1",
+        ],
+    );
     assert_eq!(run(&serving, &["show", "9"]).status.code(), Some(3));
     assert_eq!(run(&serving, &["show", "0"]).status.code(), Some(2));
     let unproven = run(&serving, &["retry", "--all"]);

@@ -22,7 +22,7 @@ use unwrapd::store::{Bounds, DeliveryQueue as _, Inbox as _, Lifecycle as _, wai
 
 use crate::store_conformance::attempt;
 use crate::support::application::{Answer, Application};
-use crate::support::process::unwrapd;
+use crate::support::process::{assert_contains, unwrapd};
 use crate::support::tally::Counted as _;
 use crate::support::{TestGateway, Webhook, ask, client, destination};
 
@@ -55,6 +55,18 @@ async fn complains(admin: &str, arguments: &[&str], code: i32, text: &str) {
     let ended = output.status.code().unwrap();
     assert_eq!(ended, code, "{arguments:?}: {problem}");
     assert!(problem.contains(text), "{arguments:?}: {problem}");
+}
+
+/// A gateway with as many dead letters, `wh_1` first.
+pub(crate) async fn with_dead_letters(count: usize) -> (Application, TestGateway) {
+    let (mut app, test) = TestGateway::with_app(vec![Answer::Status(410); count]).await;
+    for number in 1..=count {
+        let id = format!("wh_{number}");
+        test.receive(&id, EventType::BatchCompleted).await;
+    }
+    app.skip(count).await;
+    test.settled().await;
+    (app, test)
 }
 
 async fn next_ids(app: &mut Application, count: usize) -> Vec<String> {
@@ -111,11 +123,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_listed_replayed_once_per_token_and_delivered() {
-    let mut app = Application::start([Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    test.receive("wh_1", EventType::BatchCompleted).await;
-    app.next().await;
-    test.settled().await;
+    let (mut app, test) = with_dead_letters(1).await;
 
     let listed = said(&test.admin(), &["dead", "ls"]).await;
     let lines: Vec<&str> = listed.lines().collect();
@@ -177,8 +185,7 @@ async fn a_dead_letter_is_listed_replayed_once_per_token_and_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_selects_by_its_filter() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
     test.receive("wh_2", EventType::ResponseCompleted).await;
     test.receive("wh_3", EventType::ResponseFailed).await;
@@ -228,8 +235,7 @@ async fn a_replay_selects_by_its_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_gives_a_new_destination_earlier_messages() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     test.settled().await;
@@ -293,11 +299,7 @@ async fn ten_thousand_messages_are_replayed_while_webhooks_are_received_and_deli
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_dropped_and_stay_visible() {
-    let app = Application::start([Answer::Status(410), Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    test.receive("wh_1", EventType::BatchCompleted).await;
-    test.receive("wh_2", EventType::BatchCompleted).await;
-    test.settled().await;
+    let (_app, test) = with_dead_letters(2).await;
     let admin = test.admin();
 
     complains(&admin, &["dead", "drop", "--yes"], 2, "--all").await;

@@ -3,8 +3,8 @@
 use openai_webhooks::EventType;
 use serde_json::Value;
 
-use crate::support::application::{Answer, Application};
-use crate::support::{TestGateway, Webhook, described_answer, destination};
+use crate::support::application::Answer;
+use crate::support::{TestGateway, Webhook, described_answer};
 
 /// The answer to a request for a path of the admin API, which must be there.
 pub(crate) async fn get(test: &TestGateway, path: &str) -> Value {
@@ -25,8 +25,7 @@ fn total(report: &Value, list: &str, name: &str, field: &str) -> u64 {
 
 #[tokio::test]
 async fn traffic_is_reported_by_endpoint_destination_and_outcome() {
-    let mut app = Application::start([Answer::Status(500), Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Status(500), Answer::Status(410)]).await;
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let forged = webhook.forged();
     test.post_each(&[(&forged, 401), (&webhook, 200), (&webhook, 200)])

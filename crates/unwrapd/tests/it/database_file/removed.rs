@@ -12,12 +12,9 @@ use super::{Place, elsewhere};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client};
 
-/// The change to the files, and the actions of an operator who follows the log.
-type Hand = fn(&Place);
-
-/// After the change nothing is acknowledged, the process ends, and everything that was acknowledged
-/// before can be restored.
-async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
+/// After `hand` has changed the files, nothing is acknowledged, the process ends, and an operator who
+/// follows the log can `mend` them: everything that was acknowledged before is restored.
+async fn ends_and_is_saved(what: &str, hand: impl Fn(&Place), mend: impl Fn(&Place)) {
     let (place, mut serving) = Place::in_use().await;
     hand(&place);
     let answer = place.post(&serving, "after").await;
@@ -43,6 +40,11 @@ fn saved(place: &Place, is_log: bool) -> PathBuf {
     one
 }
 
+/// Removes the database, or the file beside it.
+fn remove(suffix: &str) -> impl Fn(&Place) {
+    move |place| fs::remove_file(place.file(suffix)).unwrap()
+}
+
 fn give_back_the_saved_store(place: &Place) {
     for suffix in ["", "-wal", "-shm"] {
         drop(fs::remove_file(place.file(suffix)));
@@ -53,12 +55,7 @@ fn give_back_the_saved_store(place: &Place) {
 
 #[tokio::test]
 async fn a_database_that_is_removed_ends_the_gateway_and_is_saved() {
-    ends_and_is_saved(
-        "removed",
-        |place| fs::remove_file(place.file("")).unwrap(),
-        give_back_the_saved_store,
-    )
-    .await;
+    ends_and_is_saved("removed", remove(""), give_back_the_saved_store).await;
 }
 
 #[tokio::test]
@@ -133,12 +130,7 @@ async fn a_database_that_is_moved_away_ends_the_gateway_and_is_whole_when_it_is_
 
 #[tokio::test]
 async fn a_log_that_is_removed_ends_the_gateway_and_is_put_back() {
-    ends_and_is_saved(
-        "log removed",
-        |place| fs::remove_file(place.file("-wal")).unwrap(),
-        |_| {},
-    )
-    .await;
+    ends_and_is_saved("log removed", remove("-wal"), |_| {}).await;
 }
 
 #[tokio::test]
@@ -167,10 +159,5 @@ async fn a_log_that_is_replaced_ends_the_gateway_and_is_saved() {
 
 #[tokio::test]
 async fn an_index_that_is_removed_ends_the_gateway_and_the_next_start_rebuilds_it() {
-    ends_and_is_saved(
-        "index removed",
-        |place| fs::remove_file(place.file("-shm")).unwrap(),
-        |_| {},
-    )
-    .await;
+    ends_and_is_saved("index removed", remove("-shm"), |_| {}).await;
 }

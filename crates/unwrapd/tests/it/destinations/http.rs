@@ -22,7 +22,7 @@ use unwrapd::pipeline_events::PipelineEvent;
 use super::{assert_answer, assert_delivered, delivery, patient, sent};
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, unwrapd, write_config};
-use crate::support::{APP_SECRET, OPENAI_SECRET, TestGateway, Webhook, destination};
+use crate::support::{APP_SECRET, OPENAI_SECRET, TestGateway, Webhook};
 
 fn http(url: &str) -> HttpSettings {
     HttpSettings::new(url.parse().unwrap(), Webhooks::new(APP_SECRET).unwrap())
@@ -182,8 +182,7 @@ async fn a_date_in_retry_after_is_understood_and_nonsense_is_none() {
 
 #[tokio::test]
 async fn no_application_can_silence_itself_for_longer_than_an_hour() {
-    let app = Application::start([Answer::RetryAfter(503, "99999999")]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::RetryAfter(503, "99999999")]).await;
     let mut events = test.gateway.events().subscribe();
     test.receive("wh_1", EventType::BatchCompleted).await;
     let due_at = loop {

@@ -6,9 +6,9 @@ use std::process::Command;
 use openai_webhooks::EventType;
 use serde_json::Value;
 
-use crate::support::application::{Answer, Application};
+use crate::support::application::Answer;
 use crate::support::prometheus::Prometheus;
-use crate::support::{TestGateway, Webhook, destination};
+use crate::support::{TestGateway, Webhook};
 
 const DASHBOARD: &str = include_str!("../../../../../packaging/grafana/unwrapd.json");
 const RULES: &str = include_str!("../../../../../packaging/prometheus/unwrapd.rules.yml");
@@ -37,8 +37,7 @@ fn rules(key: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn every_query_of_the_dashboard_has_an_answer_and_no_rule_is_an_error() {
-    let app = Application::start([Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::Status(500)]).await;
     let prometheus = Prometheus::start(test.gateway.admin().unwrap());
     let forged = Webhook::new("wh_0", EventType::BatchCompleted).forged();
     // Rates need two scrapes with different values.

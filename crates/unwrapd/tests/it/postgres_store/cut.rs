@@ -68,7 +68,7 @@ async fn assert_kept(store: &Arc<dyn Store>, acknowledged: &[String]) {
     assert_eq!(tally.messages, tally.pending);
     let mut kept = BTreeSet::new();
     loop {
-        let claimed = claim_up_to(&store, 0, 1000).await;
+        let claimed = claim_up_to(store, 0, 1000).await;
         if claimed.deliveries.is_empty() {
             break;
         }

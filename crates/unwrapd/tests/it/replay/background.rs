@@ -7,39 +7,42 @@ use crate::bulk::{all_delivered, delivered, run_of};
 use crate::support::until;
 
 /// Begins a replay of all messages to a paused destination, and waits until there is no room.
-async fn waiting_for_room(test: &TestGateway) {
+async fn waiting_for_room(app: &mut Application) -> TestGateway {
+    let test = delivered(app, 5).await;
     test.switch_app("pause").await;
     let replay = ["replay", "--all", "--token", "t", "--background", "--yes"];
     let output = run(&test.admin(), &replay).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "t\n");
     let told = String::from_utf8(output.stderr).unwrap();
-    for part in [
-        "8 deliveries of 8 messages",
-        "`unwrapd runs show t --follow`",
-    ] {
-        assert!(told.contains(part), "{told}");
-    }
+    assert_contains(
+        &told,
+        &[
+            "8 deliveries of 8 messages",
+            "`unwrapd runs show t --follow`",
+        ],
+    );
     until("it waits", async || {
-        run_of(test, "t").await["reason"].is_string()
+        run_of(&test, "t").await["reason"].is_string()
     })
     .await;
+    test
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_in_the_background_prints_its_token_and_can_be_followed() {
     let mut app = Application::start([]).await;
-    let test = delivered(&mut app, 5).await;
+    let test = waiting_for_room(&mut app).await;
     let admin = test.admin();
-    waiting_for_room(&test).await;
     let shown = said(&admin, &["runs", "show", "t"]).await;
-    for line in [
-        "state          running\n",
-        "done           5 of 8\n",
-        "selects        all messages\n",
-        "carried on by  the gateways\n",
-    ] {
-        assert!(shown.contains(line), "{shown}");
-    }
+    assert_contains(
+        &shown,
+        &[
+            "state          running\n",
+            "done           5 of 8\n",
+            "selects        all messages\n",
+            "carried on by  the gateways\n",
+        ],
+    );
     assert!(shown.contains("full"), "{shown}");
     let listed = said(&admin, &["runs", "ls"]).await;
     assert!(
@@ -79,9 +82,8 @@ async fn a_replay_in_the_background_prints_its_token_and_can_be_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_stopped_and_keeps_what_is_done() {
     let mut app = Application::start([]).await;
-    let test = delivered(&mut app, 5).await;
+    let test = waiting_for_room(&mut app).await;
     let admin = test.admin();
-    waiting_for_room(&test).await;
     for _ in 0..2 {
         let stopped = said(&admin, &["runs", "stop", "t"]).await;
         assert_eq!(stopped, "t is stopped: 5 of 8 done, which stays\n");
@@ -101,12 +103,7 @@ async fn a_run_is_stopped_and_keeps_what_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_dropped_in_the_background_after_confirmation() {
-    let app = Application::start(vec![Answer::Status(410); 2]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    for id in ["wh_1", "wh_2"] {
-        test.receive(id, EventType::BatchCompleted).await;
-    }
-    test.settled().await;
+    let (_app, test) = with_dead_letters(2).await;
     let admin = test.admin();
     let unconfirmed = ["dead", "drop", "--all", "--background"];
     complains(&admin, &unconfirmed, 2, "Drop 2 dead letters?").await;
@@ -115,9 +112,10 @@ async fn dead_letters_are_dropped_in_the_background_after_confirmation() {
     let drop_all = ["dead", "drop", "--all", "--background", "--yes"];
     let token = said(&admin, &drop_all).await;
     let shown = said(&admin, &["runs", "show", token.trim(), "--follow"]).await;
-    for line in ["action         drop\n", "done           2 of 2\n"] {
-        assert!(shown.contains(line), "{shown}");
-    }
+    assert_contains(
+        &shown,
+        &["action         drop\n", "done           2 of 2\n"],
+    );
     assert_eq!(test.gateway.store().tally().await.dead, 0);
     let json = said(&admin, &[&drop_all[..], &["--output", "json"]].concat()).await;
     let nothing: Value = serde_json::from_str(&json).unwrap();

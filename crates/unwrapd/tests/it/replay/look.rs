@@ -4,8 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
-    let app = Application::start([Answer::Status(500)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([Answer::Status(500)]).await;
     let odd = Webhook::with_payload(
         "wh_1",
         "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \"data\":{\"id\":\"r\\u00e9\"}} ",
@@ -19,15 +18,16 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     let shown = said(&admin, &["events", "show", "wh_1", "--payload"]).await;
     assert_eq!(shown, odd.payload);
     let shown = said(&admin, &["events", "show", "wh_1"]).await;
-    for line in [
-        "webhook-id  wh_1\n",
-        "type        response.completed\n",
-        "secret      number 1 of the endpoint\n",
-        "HTTP 500",
-        "HTTP 200",
-    ] {
-        assert!(shown.contains(line), "{line}: {shown}");
-    }
+    assert_contains(
+        &shown,
+        &[
+            "webhook-id  wh_1\n",
+            "type        response.completed\n",
+            "secret      number 1 of the endpoint\n",
+            "HTTP 500",
+            "HTTP 200",
+        ],
+    );
     assert!(
         !shown.contains("evt_1"),
         "no payload unless it is asked for: {shown}"
@@ -86,8 +86,7 @@ async fn hostile_text_of_an_event_is_escaped_on_a_terminal() {
 /// People know `resp_…`, but not `wh_…`.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_found_by_their_resource() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     let about = |id: &str, event: &str, resource: &str| {
         let payload = format!(
             r#"{{"id":"{event}","object":"event","created_at":1,"type":"response.completed","data":{{"id":"{resource}"}}}}"#
@@ -112,13 +111,14 @@ async fn events_are_found_by_their_resource() {
     );
     assert!(!listed.contains("wh_2"), "{listed}");
     let shown = said(&admin, &["events", "show", "resp_1"]).await;
-    for line in [
-        "webhook-id  wh_1\n",
-        "webhook-id  wh_3\n",
-        "resource    resp_1\n",
-    ] {
-        assert!(shown.contains(line), "{line}: {shown}");
-    }
+    assert_contains(
+        &shown,
+        &[
+            "webhook-id  wh_1\n",
+            "webhook-id  wh_3\n",
+            "resource    resp_1\n",
+        ],
+    );
     let shown = said(&admin, &["events", "show", "evt_2"]).await;
     assert!(shown.contains("webhook-id  wh_2\n"), "{shown}");
     let unknown = "no stored message has this webhook id, event id or resource";

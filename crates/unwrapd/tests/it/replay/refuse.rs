@@ -61,11 +61,7 @@ async fn a_command_that_fails_names_the_remedy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_without_a_terminal_replays_and_drops_only_with_yes() {
-    let mut app = Application::start([Answer::Status(410)]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    test.receive("wh_1", EventType::BatchCompleted).await;
-    app.next().await;
-    test.settled().await;
+    let (_app, test) = with_dead_letters(1).await;
     for arguments in [
         &["dead", "replay"][..],
         &["dead", "drop", "--all"],
@@ -78,8 +74,7 @@ async fn a_command_without_a_terminal_replays_and_drops_only_with_yes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_port_refuses_invalid_replays_with_the_reason() {
-    let app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (_app, test) = TestGateway::with_app([]).await;
     let everything = json!({"filter": {}, "token": "t1"});
     assert_eq!(test.ask("replays", &everything).await.0, 200);
     let too_many = json!({"filter": {"webhook_id": vec!["wh_1"; 1001]}, "dry_run": true});
@@ -128,8 +123,7 @@ async fn the_admin_port_refuses_invalid_replays_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_web_page_can_neither_replay_nor_read() {
-    let mut app = Application::start([]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     test.settled().await;
