@@ -51,11 +51,25 @@ pub fn statuses(answers: &[u8]) -> Vec<u16> {
 /// The beginning of an HTTP/2 connection without TLS: the preface and an empty SETTINGS frame.
 pub const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+/// The type of a frame of HTTP/2.
+#[derive(Clone, Copy)]
+pub enum Frame {
+    Data = 0,
+    Headers = 1,
+    Priority = 2,
+    RstStream = 3,
+    Settings = 4,
+    PushPromise = 5,
+    Ping = 6,
+    WindowUpdate = 8,
+    Continuation = 9,
+}
+
 /// A frame of HTTP/2.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: Frame, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
+    frame.extend([kind as u8, flags]);
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::Serving;
 use crate::support::tally::Counted as _;
-use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
+use crate::support::wire::{Frame, HTTP2, frame, head, request, send, statuses, until_closed};
 use crate::support::{PATIENCE, TestGateway, Webhook};
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -175,9 +175,9 @@ async fn a_client_of_http2_that_opens_no_window_is_cut_off() {
     .await;
     // SETTINGS_INITIAL_WINDOW_SIZE = 0: a response with a body can never be sent.
     let mut bytes = HTTP2[..24].to_vec();
-    bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    bytes.extend(frame(Frame::Settings, 0, 0, &[0, 4, 0, 0, 0, 0]));
     // GET, http, path /, from the static table; END_STREAM and END_HEADERS.
-    bytes.extend(frame(1, 5, 1, &[0x82, 0x86, 0x84]));
+    bytes.extend(frame(Frame::Headers, 5, 1, &[0x82, 0x86, 0x84]));
     until_closed(send(test.gateway.public(), bytes).await).await;
 }
 

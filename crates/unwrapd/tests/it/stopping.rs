@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 use unwrapd::tls::Tls;
 
-use crate::support::application::{Answer, Application};
-use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{TestGateway, Webhook, client, destination};
+use crate::support::application::Answer;
+use crate::support::wire::{Frame, HTTP2, frame, head, request, send, statuses, until_closed};
+use crate::support::{TestGateway, Webhook, client};
 
 /// Well below the 10 s after which `docker stop` kills.
 const BOUND: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ async fn stops(test: TestGateway, case: &str) {
 async fn an_incomplete_head_is_dropped_at_once_on_either_port() {
     let mut begun_http2 = HTTP2.to_vec();
     // The beginning of a head: HEADERS without END_HEADERS.
-    begun_http2.extend(frame(1, 0, 1, &[0x83, 0x86]));
+    begun_http2.extend(frame(Frame::Headers, 0, 1, &[0x83, 0x86]));
     let half_head = b"POST /webhooks/production HTTP/1.1\r\nhost: t";
     let second_head = request(&webhook("wh_1")) + "POST /webhooks/production HTTP/1.1\r\nhos";
     let cases: [(&str, &[u8]); 6] = [
@@ -111,8 +111,7 @@ async fn a_body_that_is_arriving_is_accepted_and_a_missing_one_is_dropped_in_tim
 
 #[tokio::test]
 async fn an_operator_who_waits_for_a_slow_destination_does_not_hold_it_up() {
-    let mut app = Application::start([Answer::Hang]).await;
-    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let (mut app, test) = TestGateway::with_app([Answer::Hang]).await;
     let admin = test.gateway.admin().unwrap();
     let url = format!("http://{admin}/api/v1/destinations/app/test");
     let waits = tokio::spawn(client().post(url).send());

@@ -6,17 +6,8 @@ use tokio::task::JoinSet;
 use super::GOOD;
 use super::siege::{Siege, size};
 use crate::support::Webhook;
-use crate::support::wire::{HTTP2, frame, head, send, statuses, until_closed};
+use crate::support::wire::{Frame, HTTP2, frame, head, send, statuses, until_closed};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// `POST`, `http`, `/`, from HPACK's static table.
@@ -190,7 +181,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     };
     // After the head of a request.
     let after_head = |flags: u8, count: u32, next: Vec<u8>| {
-        let first = frame(HEADERS, flags, 1, POST);
+        let first = frame(Frame::Headers, flags, 1, POST);
         many(count, &|n| {
             if n == 0 { first.clone() } else { next.clone() }
         })
@@ -201,8 +192,8 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let bomb = [POST, &large, &[0xbe; 12_000]].concat();
     // A field that is not indexed: a name of one letter, a value of 100.
     let field = [&[0, 1, b'x', 100][..], &[b'y'; 100]].concat();
-    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
-    let request = |n: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, POST);
+    let no_window = frame(Frame::Settings, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let request = |n: u32| frame(Frame::Headers, END_HEADERS | END_STREAM, 2 * n + 1, POST);
     vec![
         (
             "garbage after the preface",
@@ -216,27 +207,29 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
             "rapid reset",
             many(10_000, &|n| {
                 let stream = 2 * n + 1;
-                let mut frames = frame(HEADERS, END_HEADERS, stream, POST);
-                frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+                let mut frames = frame(Frame::Headers, END_HEADERS, stream, POST);
+                frames.extend(frame(Frame::RstStream, 0, stream, &[0, 0, 0, 8]));
                 frames
             }),
         ),
         (
             "streams without end",
-            many(10_000, &|n| frame(HEADERS, END_HEADERS, 2 * n + 1, POST)),
+            many(10_000, &|n| {
+                frame(Frame::Headers, END_HEADERS, 2 * n + 1, POST)
+            }),
         ),
         (
             "continuation flood",
-            after_head(END_STREAM, 10_000, frame(CONTINUATION, 0, 1, &field)),
+            after_head(END_STREAM, 10_000, frame(Frame::Continuation, 0, 1, &field)),
         ),
         (
             "empty continuations",
-            after_head(END_STREAM, 30_000, frame(CONTINUATION, 0, 1, b"")),
+            after_head(END_STREAM, 30_000, frame(Frame::Continuation, 0, 1, b"")),
         ),
         (
             "HPACK bomb",
             many(64, &|n| {
-                frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &bomb)
+                frame(Frame::Headers, END_HEADERS | END_STREAM, 2 * n + 1, &bomb)
             }),
         ),
         (
@@ -247,53 +240,60 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("answers that are not read", many(50_000, &request)),
-        ("ping flood", many(50_000, &|_| frame(PING, 0, 0, &[0; 8]))),
+        (
+            "ping flood",
+            many(50_000, &|_| frame(Frame::Ping, 0, 0, &[0; 8])),
+        ),
         (
             "settings flood",
-            many(50_000, &|_| frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0x10, 0])),
+            many(50_000, &|_| {
+                frame(Frame::Settings, 0, 0, &[0, 1, 0, 0, 0x10, 0])
+            }),
         ),
         (
             "priority flood",
-            many(30_000, &|n| frame(PRIORITY, 0, 2 * n + 1, &[0, 0, 0, 0, 1])),
+            many(30_000, &|n| {
+                frame(Frame::Priority, 0, 2 * n + 1, &[0, 0, 0, 0, 1])
+            }),
         ),
         (
             "empty data",
-            after_head(END_HEADERS, 30_000, frame(DATA, 0, 1, b"")),
+            after_head(END_HEADERS, 30_000, frame(Frame::Data, 0, 1, b"")),
         ),
         (
             "data in grains",
-            after_head(END_HEADERS, 30_000, frame(DATA, 0, 1, b"x")),
+            after_head(END_HEADERS, 30_000, frame(Frame::Data, 0, 1, b"x")),
         ),
         (
             "more than the window",
-            after_head(END_HEADERS, 64, frame(DATA, 0, 1, &[b'x'; 16_384])),
+            after_head(END_HEADERS, 64, frame(Frame::Data, 0, 1, &[b'x'; 16_384])),
         ),
         (
             "a window beyond all numbers",
             many(2, &|_| {
-                frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff])
+                frame(Frame::WindowUpdate, 0, 0, &[0x7f, 0xff, 0xff, 0xff])
             }),
         ),
         (
             "a frame that is too large",
             [
                 HTTP2,
-                &[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1],
+                &[0xff, 0xff, 0xff, Frame::Data as u8, 0, 0, 0, 0, 1],
                 &[0; 100_000],
             ]
             .concat(),
         ),
         (
             "an even stream",
-            many(1, &|_| frame(HEADERS, END_HEADERS, 2, POST)),
+            many(1, &|_| frame(Frame::Headers, END_HEADERS, 2, POST)),
         ),
         (
             "a promise",
-            many(1, &|_| frame(PUSH_PROMISE, 0, 1, &[0; 8])),
+            many(1, &|_| frame(Frame::PushPromise, 0, 1, &[0; 8])),
         ),
         (
             "headers that are none",
-            many(1, &|_| frame(HEADERS, END_HEADERS, 1, &[0xff; 1000])),
+            many(1, &|_| frame(Frame::Headers, END_HEADERS, 1, &[0xff; 1000])),
         ),
     ]
 }
