@@ -191,11 +191,11 @@ impl DeliveryQueue for Troubled {
         .await
     }
 
-    fn share(&self, _: &str) -> LimitShare {
-        LimitShare::ALONE
+    fn share(&self, destination: &str) -> LimitShare {
+        self.inner.share(destination)
     }
 
-    fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
-        true
+    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
+        self.inner.lease_is_valid(claimed_at)
     }
 }
