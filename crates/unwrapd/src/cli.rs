@@ -8,6 +8,8 @@ mod operate;
 
 mod webhook;
 
+mod torture;
+
 mod db;
 
 mod completions;
@@ -77,6 +79,8 @@ enum Command {
     Dead(dead::Command),
     /// Send signed sample events to a URL
     Trigger(trigger::Arguments),
+    /// Grade your handler: genuine, forged and repeated events, and what to do about each fault
+    Torture(torture::Arguments),
     /// Check a saved request, and show which check fails, and why
     Verify(verify::Arguments),
     /// Sign a payload: print the three signature headers
@@ -183,6 +187,7 @@ fn run_on(
         Command::Quarantine(command) => runtime.block_on(quarantine::run(&command)),
         Command::Dead(command) => runtime.block_on(dead::run(&command)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
+        Command::Torture(arguments) => runtime.block_on(torture::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Secret => secret::run(),

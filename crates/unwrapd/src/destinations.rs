@@ -26,7 +26,7 @@ pub(crate) use circuit_reports::{CircuitReport, CircuitReports};
 pub use description::Description;
 pub(crate) use failures::Failure;
 pub use gate::Gate;
-pub(crate) use http::{client, client_config_for, describe};
+pub(crate) use http::{client, client_config, client_config_for, describe};
 pub use kind::Kind;
 pub(crate) use kind::KindSettings;
 pub use registry::{Configured, DestinationHandle, Registry};

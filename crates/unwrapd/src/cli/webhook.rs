@@ -8,7 +8,7 @@ pub(super) mod verify;
 
 pub(super) mod secret;
 
-mod request;
+pub(super) mod request;
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use crate::settings_file::SecretSource;
 
 /// Source of the secret of a command. Never its arguments: every user of the machine can see those.
 #[derive(Args)]
-struct SecretArguments {
+pub(super) struct SecretArguments {
     /// Environment variable with the secret
     #[arg(long, value_name = "NAME", default_value = OPENAI_WEBHOOK_SECRET)]
     secret_env: String,
@@ -31,7 +31,7 @@ struct SecretArguments {
 
 impl SecretArguments {
     /// The signer and verifier with this secret.
-    fn webhooks(&self) -> Result<Webhooks, Failure> {
+    pub(super) fn webhooks(&self) -> Result<Webhooks, Failure> {
         let secret = self.source().read().map_err(usage)?;
         Ok(Webhooks::from(&secret))
     }

@@ -33,7 +33,7 @@ pub(crate) use failure::describe;
 use settings::CONNECT_TIMEOUT;
 pub use settings::{HttpSettings, ProxySettings};
 pub use trust::Authorities;
-pub(crate) use trust::{client_config_for, environment_problem};
+pub(crate) use trust::{client_config, client_config_for, environment_problem};
 
 /// Maximum number of bytes of a response that are read so that its connection can be reused.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

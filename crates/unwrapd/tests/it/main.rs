@@ -69,6 +69,7 @@ mod sqlite_store;
 mod stopping;
 mod store_conformance;
 mod tls;
+mod torture;
 mod traffic;
 mod wrong_paths;
 

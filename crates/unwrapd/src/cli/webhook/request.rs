@@ -83,7 +83,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The time of this machine, in Unix seconds.
-pub(super) fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     Timestamp::now().as_second()
 }
 

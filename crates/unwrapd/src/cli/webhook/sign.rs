@@ -51,11 +51,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// An id in OpenAI's form that begins with the time.
-pub(super) fn new_webhook_id() -> String {
+pub(crate) fn new_webhook_id() -> String {
     format!("wh_{}", uuid::Uuid::now_v7().simple())
 }
 
 /// An id in OpenAI's form.
-pub(super) fn new_event_id() -> String {
+pub(crate) fn new_event_id() -> String {
     format!("evt_{}", uuid::Uuid::now_v7().simple())
 }

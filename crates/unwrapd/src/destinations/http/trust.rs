@@ -53,7 +53,7 @@ impl Authorities {
 }
 
 /// The TLS settings of a client that trusts the system's authorities and these.
-pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
+pub(crate) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     let Some(authorities) = authorities else {
         return SYSTEM_CONFIG.clone();
     };

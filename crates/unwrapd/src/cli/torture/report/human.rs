@@ -1,0 +1,287 @@
+//! The report for people: a line for each check, then each fault with its remedy. On a terminal it
+//! has colours and columns.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use super::Report;
+use crate::cli::format::plain;
+use crate::cli::torture::checks::{CHECKS, Check, effects_docs};
+use crate::cli::torture::finding::{Finding, Grade};
+use crate::cli::torture::judge::shown;
+use crate::printable::counted;
+
+/// Width of lines where the terminal does not tell its own, and the widest that is easy to read.
+const WIDTH_USUAL: usize = 80;
+const WIDTH_MAX: usize = 100;
+/// Narrower than this, columns are of no use.
+const WIDTH_MIN: usize = 40;
+
+pub(super) fn print(report: &Report) -> io::Result<()> {
+    let mut page = Page::new();
+    let target = page.dim(&plain(&report.target));
+    page.lines.push(target);
+    if report.ungraded.is_some() {
+        if let Some(first) = report.findings.first() {
+            page.gap();
+            page.verdict(first);
+        }
+        let others = report.findings.len().saturating_sub(1);
+        let others = counted(others as u64, "other check was", "other checks were");
+        page.gap();
+        page.paragraph(None, &format!("Not graded: {others} not run."));
+        return page.write();
+    }
+    let mut group = None;
+    for finding in &report.findings {
+        if group != Some(finding.check.group) {
+            group = Some(finding.check.group);
+            page.gap();
+            let title = page.bold(finding.check.group.title());
+            page.lines.push(title);
+        }
+        let mark = page.mark(finding.grade);
+        page.entry(Some(&mark), finding.check.name, &finding.saw);
+    }
+    for grade in [Grade::Fail, Grade::Warn] {
+        for findings in by_cause(report, grade) {
+            page.gap();
+            page.fault(&findings);
+        }
+    }
+    if report.counts.is_none() && report.count(Grade::Unknown) > 0 {
+        page.gap();
+        page.paragraph(
+            None,
+            &format!(
+                "Answers do not show how often an event was processed. Let it be counted with \
+                 --effects-command or --effects-url: see {}",
+                effects_docs()
+            ),
+        );
+    }
+    page.gap();
+    let numbers = format!("{}, in {}", report.numbers(), shown(report.took));
+    let numbers = page.bold(&numbers);
+    page.lines.push(numbers);
+    page.write()
+}
+
+/// The findings of a grade; those with one cause are together.
+fn by_cause(report: &Report, grade: Grade) -> Vec<Vec<&Finding>> {
+    let mut causes: Vec<Vec<&Finding>> = Vec::new();
+    for finding in report
+        .findings
+        .iter()
+        .filter(|finding| finding.grade == grade)
+    {
+        let is_same = |cause: &&mut Vec<&Finding>| {
+            cause[0].fault == finding.fault && cause[0].remedy == finding.remedy
+        };
+        match causes.iter_mut().find(is_same) {
+            Some(cause) => cause.push(finding),
+            None => causes.push(vec![finding]),
+        }
+    }
+    causes
+}
+
+pub(super) fn list() -> io::Result<()> {
+    let mut page = Page::new();
+    for check in CHECKS {
+        let about = format!("{}; expected: {}", check.sent, check.expected);
+        page.entry(None, check.name, &about);
+    }
+    page.write()
+}
+
+/// Lines, of which every foreign part is plain.
+struct Page {
+    lines: Vec<String>,
+    is_colored: bool,
+    /// `None` if the output is not a terminal: each text has one line then, whatever its length.
+    width: Option<usize>,
+    /// Width of the column of names.
+    names: usize,
+}
+
+impl Page {
+    fn new() -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let columns = rustix::termios::tcgetwinsize(&stdout).map(|size| usize::from(size.ws_col));
+        let columns = columns.ok().filter(|columns| *columns > 0);
+        let columns = columns.unwrap_or(WIDTH_USUAL).clamp(WIDTH_MIN, WIDTH_MAX);
+        let longest = |check: &Check| check.name.len();
+        Self {
+            lines: Vec::new(),
+            is_colored: is_terminal && !is_dumb && !no_color,
+            width: is_terminal.then_some(columns),
+            names: CHECKS.iter().map(longest).max().unwrap_or_default(),
+        }
+    }
+
+    /// An empty line, unless nothing is before it.
+    fn gap(&mut self) {
+        if !self.lines.is_empty() {
+            self.lines.push(String::new());
+        }
+    }
+
+    /// A name, and a text beside it.
+    fn entry(&mut self, mark: Option<&str>, name: &str, about: &str) {
+        let about = plain(about);
+        let mark = mark.map(|mark| format!("  {mark} ")).unwrap_or_default();
+        let Some(width) = self.width else {
+            let line = format!("{}{name}  {about}", mark.trim_start());
+            self.lines.push(line);
+            return;
+        };
+        let column = self.names + 2 + if mark.is_empty() { 0 } else { 4 };
+        for (place, line) in wrapped(&about, width.saturating_sub(column))
+            .iter()
+            .enumerate()
+        {
+            self.lines.push(match place {
+                0 => format!("{mark}{name:names$}  {line}", names = self.names),
+                _ => format!("{:column$}{line}", ""),
+            });
+        }
+    }
+
+    /// Findings with one cause, with everything that helps to mend it.
+    fn fault(&mut self, findings: &[&Finding]) {
+        let [first, others @ ..] = findings else {
+            return;
+        };
+        let check = first.check;
+        let names: Vec<&str> = findings.iter().map(|finding| finding.check.name).collect();
+        let title = match names[..] {
+            [name] => name.to_owned(),
+            _ => format!("{} checks", names.len()),
+        };
+        let fault = first.fault.as_deref().unwrap_or(check.fault);
+        self.headline(first.grade, &format!("{title}: {fault}"));
+        if others.is_empty() {
+            self.paragraph(Some("sent"), check.sent);
+            self.paragraph(Some("expected"), check.expected);
+            self.paragraph(Some("saw"), &first.saw);
+        } else {
+            self.paragraph(Some("checks"), &names.join(", "));
+        }
+        self.paragraph(Some("why"), first.why);
+        self.paragraph(Some("remedy"), &first.remedy);
+        self.paragraph(Some("more"), &check.docs());
+    }
+
+    /// The finding that takes the place of all others.
+    fn verdict(&mut self, first: &Finding) {
+        let fault = first.fault.as_deref().unwrap_or(first.check.fault);
+        self.headline(Grade::Fail, fault);
+        self.paragraph(Some("saw"), &first.saw);
+        self.paragraph(Some("remedy"), &first.remedy);
+        self.paragraph(Some("more"), &first.check.docs());
+    }
+
+    fn headline(&mut self, grade: Grade, text: &str) {
+        for (place, line) in self.fitted(text, 2).iter().enumerate() {
+            let mark = match place {
+                0 => self.mark(grade),
+                _ => " ".into(),
+            };
+            let line = format!("{mark} {}", self.bold(line));
+            self.lines.push(line);
+        }
+    }
+
+    /// The lines of a text, with its name before the first of them.
+    fn paragraph(&mut self, name: Option<&str>, about: &str) {
+        const NAME: usize = 8;
+        let column = if name.is_some() { 4 + NAME + 2 } else { 0 };
+        let lines = about.lines().flat_map(|line| self.fitted(line, column));
+        let lines: Vec<String> = lines.collect();
+        for (place, line) in lines.into_iter().enumerate() {
+            let line = match (name, place, self.width) {
+                (None, ..) => line,
+                (Some(name), 0, None) => format!("  {name}: {line}"),
+                (Some(_), _, None) => format!("    {line}"),
+                (Some(name), 0, _) => {
+                    let name = format!("{name:NAME$}");
+                    format!("    {}  {line}", self.dim(&name))
+                }
+                (Some(_), ..) => format!("{:column$}{line}", ""),
+            };
+            self.lines.push(line);
+        }
+    }
+
+    /// The text in lines that fit behind this column.
+    fn fitted(&self, text: &str, column: usize) -> Vec<String> {
+        let text = plain(text);
+        match self.width {
+            Some(width) => wrapped(&text, width.saturating_sub(column)),
+            None => vec![text],
+        }
+    }
+
+    fn mark(&self, grade: Grade) -> String {
+        let (mark, color) = match grade {
+            Grade::Pass => ("✓", "32"),
+            Grade::Fail => ("✕", "31"),
+            Grade::Warn => ("!", "33"),
+            Grade::Unknown => ("?", "33"),
+        };
+        self.colored(mark, color)
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.colored(text, "1")
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.colored(text, "2")
+    }
+
+    fn colored(&self, text: &str, color: &str) -> String {
+        if self.is_colored {
+            format!("\x1b[{color}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{}", self.lines.join("\n"))
+    }
+}
+
+/// The text in lines of at most this many characters. A longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a line");
+        if line.is_empty() {
+            *line += word;
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            *line += word;
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(wrapped("abcdefgh i", 4), ["abcdefgh", "i"]);
+        assert_eq!(wrapped("é é é", 3), ["é é", "é"]);
+        assert_eq!(wrapped("", 3), [""]);
+    }
+}
