@@ -13,7 +13,6 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use unwrapd::config::ServerSettings;
 use unwrapd::tls::Tls;
 
 use crate::support::process::{program, unwrapd};
@@ -388,11 +387,8 @@ async fn a_gateway_passes_every_check() {
     std::fs::write(&certificate, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
     std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-    let test = TestGateway::served(ServerSettings {
-        tls: Some(Tls::read(&certificate, &key).unwrap()),
-        ..ServerSettings::default()
-    })
-    .await;
+    let tls = Tls::read(&certificate, &key).unwrap();
+    let test = TestGateway::served(|server| server.tls = Some(tls)).await;
     let url = format!(
         "https://localhost:{}/webhooks/production",
         test.gateway.public().port()

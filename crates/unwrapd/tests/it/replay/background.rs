@@ -97,7 +97,13 @@ async fn a_run_is_stopped_and_keeps_what_is_done() {
     let shown = String::from_utf8(followed.stdout).unwrap();
     assert!(shown.contains("state          stopped\n"), "{shown}");
     for verb in ["show", "stop"] {
-        complains(&admin, &["runs", verb, "unknown"], 3, "no run has this token").await;
+        complains(
+            &admin,
+            &["runs", verb, "unknown"],
+            3,
+            "no run has this token",
+        )
+        .await;
     }
 }
 
