@@ -134,6 +134,13 @@ impl Message {
         resource_in(&self.payload)
     }
 
+    /// The id of what the event is about, for traces. Text in its place that has not the form of an
+    /// id is omitted.
+    #[must_use]
+    pub fn shown_resource(&self) -> Option<String> {
+        self.resource().filter(|resource| is_id(resource))
+    }
+
     /// The type of the event for a log line.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -164,6 +171,15 @@ pub fn shown_kind(event_type: Option<&str>) -> &str {
         Some(_) => "(unknown type)",
         None => "(no event)",
     }
+}
+
+/// Maximum length of an id that is shown, in bytes. Those of OpenAI have up to about 60.
+const SHOWN_ID_BYTES_MAX: usize = 128;
+
+/// Whether a text has the form of OpenAI's ids, such as `resp_…` and `ftjob-…`.
+fn is_id(text: &str) -> bool {
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'-');
+    text.len() <= SHOWN_ID_BYTES_MAX && text.contains(['_', '-']) && text.bytes().all(is_letter)
 }
 
 /// Rounds to the precision of the store, so that a message is equal before and after it is stored.
@@ -211,5 +227,16 @@ mod tests {
             assert_eq!(shown_kind(Some(other)), "(unknown type)", "{other:?}");
         }
         assert_eq!(shown_kind(None), "(no event)");
+    }
+
+    #[test]
+    fn a_resource_is_shown_where_it_has_the_form_of_an_id() {
+        for id in ["resp_abc123", "ftjob-abc123", "rtc_0-_Z"] {
+            assert!(is_id(id), "{id}");
+        }
+        let too_long = format!("resp_{}", "a".repeat(128));
+        for other in ["", "secret", "Mr. Smith", "+49 30 1_2", "a_\n", &too_long] {
+            assert!(!is_id(other), "{other:?}");
+        }
     }
 }
