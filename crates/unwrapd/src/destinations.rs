@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Outcome};
+use crate::trace_context::AttemptTrace;
 
 pub(crate) use circuit_reports::{CircuitReport, CircuitReports};
 pub use description::Description;
@@ -41,8 +42,9 @@ const MARGIN_MAX: Duration = Duration::from_millis(250);
 pub trait Destination: Send + Sync {
     /// Makes one attempt. The caller limits its time: a dropped future releases everything it
     /// holds. It must not block its thread, which other deliveries share; [`jsonl`] writes to a
-    /// slow file on a thread of its own.
-    async fn send(&self, delivery: &Delivery) -> Outcome;
+    /// slow file on a thread of its own. `trace` is for a destination that continues the trace of
+    /// the webhook; `None`: there is no trace.
+    async fn send(&self, delivery: &Delivery, trace: Option<AttemptTrace>) -> Outcome;
 
     /// Name of the kind for the admin API, one word, such as `http`.
     fn kind(&self) -> &'static str;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::Level;
 
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::delivery::{Delivery, Lane};
 use crate::destinations::{Configured, DestinationHandle};
 use crate::message::{Message, Origin};
 use crate::observe::oddities::Oddities;
-use crate::pipeline_events::{EventBus, PipelineEvent};
+use crate::pipeline_events::{EventBus, PipelineEvent, RequestTrace, Steps};
 use crate::route::Patterns;
 use crate::store::filter::Filter;
 use crate::store::{
@@ -139,10 +139,14 @@ impl Intake {
     }
 
     /// Stores the message with a delivery for each destination that subscribes to it, and wakes its
-    /// dispatchers.
-    pub(crate) async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
+    /// dispatchers. `steps` are those of its request, for its trace.
+    pub(crate) async fn keep(
+        &self,
+        message: Message,
+        steps: Option<Steps>,
+    ) -> Result<Accepted, StoreError> {
         let wanting = self.rules().wanting(&message);
-        self.keep_for(message, wanting).await
+        self.keep_for(message, wanting, steps).await
     }
 
     /// Stores an alert of this gateway, unless no destination wants it. `except` gets none.
@@ -154,7 +158,7 @@ impl Intake {
         let mut wanting = self.rules().wanting(&message);
         wanting.retain(|destination| Some(destination.name()) != except);
         if !wanting.is_empty() {
-            self.keep_for(message, wanting).await?;
+            self.keep_for(message, wanting, None).await?;
         }
         Ok(())
     }
@@ -186,7 +190,7 @@ impl Intake {
             }
             let delivery = Delivery::unstored(handle.name(), message.clone());
             sending.spawn(async move {
-                drop(timeout(longest, destination.send(&delivery)).await);
+                drop(timeout(longest, destination.send(&delivery, None)).await);
             });
         }
         while sending.join_next().await.is_some() {}
@@ -196,8 +200,9 @@ impl Intake {
         &self,
         message: Message,
         wanting: Vec<Arc<DestinationHandle>>,
+        steps: Option<Steps>,
     ) -> Result<Accepted, StoreError> {
-        let told = Accepting::received(&message);
+        let mut told = Accepting::received(&message);
         // A call never waits for back-pressure.
         if told.lane != Lane::Call {
             for destination in &wanting {
@@ -221,6 +226,7 @@ impl Intake {
             .iter()
             .map(|to| to.reservation.is_some())
             .collect();
+        told.trace = self.trace_of(&message, steps);
         let accepted = self.store.accept(message, recipients).await?;
         opened.end(accepted);
         // Also for a duplicate, in case the first wake-up was lost.
@@ -243,7 +249,10 @@ impl Intake {
     ) -> Result<Accepted, StoreError> {
         // The request may have arrived while the clock was ahead. The delivery is due now.
         message.received_at = message.received_at.min(self.clock.due_now());
-        let told = Accepting::of(&message);
+        let told = Accepting {
+            trace: self.trace_of(&message, None),
+            ..Accepting::of(&message)
+        };
         let wanting = self.rules().wanting(&message);
         let opened = Opened::at(&wanting);
         let accepted = store
@@ -257,6 +266,19 @@ impl Intake {
         Ok(accepted)
     }
 
+    /// The details for the trace of a message, if it is sampled.
+    fn trace_of(&self, message: &Message, steps: Option<Steps>) -> Option<Box<RequestTrace>> {
+        let trace = self.events.trace_of(message)?;
+        trace.is_sampled.then(|| {
+            Box::new(RequestTrace {
+                trace,
+                resource: message.shown_resource(),
+                steps,
+                stored_at: Instant::now(),
+            })
+        })
+    }
+
     fn emit_accepted(
         &self,
         told: Accepting,
@@ -268,6 +290,7 @@ impl Intake {
             webhook_id,
             event_type,
             received_at,
+            trace,
             ..
         } = told;
         let now = self.clock.stamp();
@@ -287,6 +310,7 @@ impl Intake {
             accepted,
             destinations: names(wanting),
             duration,
+            trace,
         });
     }
 }
@@ -332,6 +356,7 @@ struct Accepting {
     lane: Lane,
     /// `None`: the request waited in the quarantine.
     received_at: Option<Timestamp>,
+    trace: Option<Box<RequestTrace>>,
 }
 
 impl Accepting {
@@ -342,6 +367,7 @@ impl Accepting {
             event_type: message.kind().to_owned(),
             lane: Lane::of(message.event_type.as_deref()),
             received_at: None,
+            trace: None,
         }
     }
 

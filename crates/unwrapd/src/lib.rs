@@ -58,4 +58,6 @@ mod evicting_limiter;
 
 pub mod telemetry;
 
+pub mod trace_context;
+
 pub mod traffic;

@@ -6,17 +6,20 @@
 mod bus;
 mod live;
 mod log;
+mod request_trace;
 
 use std::time::Duration;
 
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Lane, Next};
 use crate::store::Accepted;
+use crate::trace_context::AttemptTrace;
 
 pub use bus::{EventBus, Observer, Subscription};
 pub use live::LiveEvents;
 pub(crate) use live::{Live, LiveEvent, Start, Subscriber};
 pub(crate) use log::TARGET;
+pub use request_trace::{RequestTrace, Steps};
 
 /// One step of a webhook, or one change of a destination, the store or the fleet.
 ///
@@ -98,6 +101,8 @@ pub enum PipelineEvent {
         destinations: Vec<String>,
         /// Time from the verification to the commit; `None` for a request from the quarantine.
         duration: Option<Duration>,
+        /// Its trace, if it is sampled.
+        trace: Option<Box<RequestTrace>>,
     },
     /// A delivery was claimed, or handed off by the commit that stored its message.
     Claimed {
@@ -135,6 +140,8 @@ pub enum PipelineEvent {
         /// Number of failures with this answer since the last warning, this one included. `None`:
         /// no warning is due, and a later one counts a failure.
         repeats: Option<u64>,
+        /// Its trace, if it is sampled.
+        trace: Option<AttemptTrace>,
     },
     /// A call was given up without an attempt, because it is too old. Its settlement follows.
     Expired {
@@ -148,6 +155,8 @@ pub enum PipelineEvent {
         attempt: u32,
         /// As in [`AttemptEnded`](Self::AttemptEnded).
         repeats: Option<u64>,
+        /// As in [`AttemptEnded`](Self::AttemptEnded).
+        trace: Option<AttemptTrace>,
     },
     /// The result of an attempt, or of an expired call, is durable.
     Settled {

@@ -25,7 +25,7 @@ use crate::crash::{self, CrashPoint};
 use crate::intake::{self, Intake};
 use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
-use crate::pipeline_events::PipelineEvent;
+use crate::pipeline_events::{PipelineEvent, Steps};
 use crate::quarantine::Quarantine;
 use crate::store::{Accepted, TrafficKind};
 use refusal::Refusal;
@@ -93,6 +93,9 @@ async fn accept(
     };
     let webhooks = configured.webhooks();
     let clock = receiver.intake.clock();
+    let events = receiver.intake.events();
+    let now = || events.is_traced().then(Instant::now);
+    let head_at = now();
     let (parts, body) = request.into_parts();
     // A request that its headers refuse needs no memory for its body.
     let (judged_at, checked) = check_headers(webhooks, &parts.headers, clock);
@@ -105,8 +108,8 @@ async fn accept(
     checked.inspect_err(|error| receiver.refuse(&arrival, None, error))?;
     let mut admission = receiver.limits.admit(endpoint).await?;
     let payload = admission.read(body).await?;
+    let body_at = now();
     crash::point(CrashPoint::Received);
-    let events = receiver.intake.events();
     events.emit(Level::TRACE, || PipelineEvent::Received {
         endpoint: endpoint.to_owned(),
         bytes: payload.len(),
@@ -139,13 +142,19 @@ async fn accept(
         }),
     });
     crash::point(CrashPoint::Verified);
+    let steps = head_at.zip(body_at).zip(now());
+    let steps = steps.map(|((head_at, body_at), verified_at)| Steps {
+        head_at,
+        body_at,
+        verified_at,
+    });
 
     // In a task of its own: if the sender disconnects, a committed message must still be handed
     // off.
     let intake = Arc::clone(&receiver.intake);
     let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
     let kept = tokio::spawn(async move {
-        let kept = intake.keep(message).await;
+        let kept = intake.keep(message, steps).await;
         if kept != Ok(Accepted::New) {
             intake.clock().take_back(shown);
         }

@@ -228,7 +228,7 @@ pub(super) async fn send_sample(
     };
     let delivery = sample(name, event_type, admin.clock.now());
     let begun_at = Instant::now();
-    let outcome = match timeout(target.timeout, target.destination.send(&delivery)).await {
+    let outcome = match timeout(target.timeout, target.destination.send(&delivery, None)).await {
         Ok(outcome) => outcome,
         Err(_) => Outcome::failed("no answer in time"),
     };

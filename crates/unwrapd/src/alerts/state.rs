@@ -354,6 +354,7 @@ mod tests {
             destination: "app".into(),
             attempt: 1,
             repeats: None,
+            trace: None,
         }
     }
 

@@ -23,6 +23,7 @@ use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use crate::message::Origin;
+use crate::trace_context::AttemptTrace;
 use family::Mark;
 pub use settings::CommandSettings;
 
@@ -33,6 +34,9 @@ const ENVIRONMENT_KEPT: [&str; 9] = [
 /// Maximum length of a text of a message in the environment, in bytes. A command with too large an
 /// environment cannot be started.
 const VALUE_BYTES_MAX: usize = 1024;
+/// Variable with the trace and the span that those of the command continue, named as
+/// [OpenTelemetry](https://opentelemetry.io/docs/specs/otel/context/env-carriers/) does.
+const TRACE_VARIABLE: &str = "TRACEPARENT";
 /// `EX_TEMPFAIL` of `sysexits.h`: try again later.
 const TRY_LATER: i32 = 75;
 /// Minimum wait after this exit code. The first back-offs would retry within a second.
@@ -54,7 +58,11 @@ impl CommandDestination {
         Self { settings, limits }
     }
 
-    fn start(&self, delivery: &Delivery) -> io::Result<(Group, ChildStdin, pipe::Receiver)> {
+    fn start(
+        &self,
+        delivery: &Delivery,
+        trace: Option<AttemptTrace>,
+    ) -> io::Result<(Group, ChildStdin, pipe::Receiver)> {
         // One pipe for both, so that the output stays in order.
         let (output, printed) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;
@@ -68,6 +76,7 @@ impl CommandDestination {
                     .filter_map(|name| std::env::var_os(name).map(|value| (name, value))),
             )
             .envs(about(delivery))
+            .envs(trace.map(|trace| (TRACE_VARIABLE, trace.traceparent())))
             .env(family::VARIABLE, mark.as_str())
             .stdin(Stdio::piped())
             .stdout(printed.try_clone()?)
@@ -85,9 +94,9 @@ impl Destination for CommandDestination {
         "command"
     }
 
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, trace: Option<AttemptTrace>) -> Outcome {
         let started = Instant::now();
-        let (mut group, stdin, output) = match self.start(delivery) {
+        let (mut group, stdin, output) = match self.start(delivery, trace) {
             Ok(running) => running,
             Err(error) => {
                 return Outcome::failed(format!(

@@ -26,6 +26,7 @@ use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use crate::message::Origin;
+use crate::trace_context::AttemptTrace;
 pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
 use egress::{AddressFilter, AddressPolicy, Lookup};
@@ -41,6 +42,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
 /// Header with the author of an event that OpenAI did not send.
 const ORIGIN_HEADER: &str = "unwrapd-origin";
+/// Header with the trace and the span that those of the application continue
+/// ([W3C Trace Context](https://www.w3.org/TR/trace-context/#traceparent-header)).
+const TRACE_HEADER: &str = "traceparent";
 /// Maximum number of header fields of a response. A few applications send more than the hundred
 /// that clients accept by default; a response beyond this limit is a failure.
 const HEADERS_MAX: usize = 1024;
@@ -128,7 +132,11 @@ impl HttpDestination {
         })
     }
 
-    async fn post(&self, delivery: &Delivery) -> Result<Response, String> {
+    async fn post(
+        &self,
+        delivery: &Delivery,
+        trace: Option<AttemptTrace>,
+    ) -> Result<Response, String> {
         let message = &delivery.message;
         let time = self.clock.to_sign_by(delivery.attempt).as_second();
         let headers = self
@@ -147,6 +155,9 @@ impl HttpDestination {
         if message.origin != Origin::OpenAi {
             request = request.header(ORIGIN_HEADER, message.origin.as_str());
         }
+        if let Some(trace) = trace {
+            request = request.header(TRACE_HEADER, trace.traceparent());
+        }
         let client = failure::Client::Destination {
             proxy: self.proxy.as_ref(),
         };
@@ -161,9 +172,9 @@ impl Destination for HttpDestination {
         "http"
     }
 
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, trace: Option<AttemptTrace>) -> Outcome {
         let started = Instant::now();
-        let response = match self.post(delivery).await {
+        let response = match self.post(delivery, trace).await {
             Ok(response) => response,
             Err(problem) => return Outcome::failed(problem),
         };

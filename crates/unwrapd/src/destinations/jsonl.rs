@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Destination;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
+use crate::trace_context::AttemptTrace;
 use file::LinesFile;
 pub use settings::JsonLinesSettings;
 
@@ -60,7 +61,7 @@ impl Destination for JsonLinesDestination {
         "jsonl"
     }
 
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, _: Option<AttemptTrace>) -> Outcome {
         const GONE: &str = "the thread that writes lines has ended: restart the gateway";
         let (written, fate) = oneshot::channel();
         let line = Line {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::LaneContext;
 use crate::crash::{self, CrashPoint};
 use crate::delivery::{Delivery, Outcome};
+use crate::trace_context::AttemptTrace;
 
 /// Makes the attempt within `longest`. `None`: the lease is no longer certain, so nothing was
 /// begun.
@@ -20,12 +21,18 @@ pub(super) async fn make(
     if !lane.store.lease_is_valid(claimed_at) {
         return None;
     }
-    let destination = &lane.destination;
-    let outcome = timeout(longest, destination.send(&delivery))
+    let trace = trace_of(&lane, &delivery);
+    let outcome = timeout(longest, lane.destination.send(&delivery, trace))
         .await
         .unwrap_or_else(|_| Outcome::failed("no answer in time"));
     crash::point(CrashPoint::Sent);
     Some(outcome)
+}
+
+/// The trace of an attempt, if its webhook is traced.
+pub(super) fn trace_of(lane: &LaneContext, delivery: &Delivery) -> Option<AttemptTrace> {
+    let trace = lane.events.trace_of(&delivery.message)?;
+    Some(trace.attempt(&delivery.destination, delivery.attempt))
 }
 
 /// The outcome of an attempt that panicked. Whether the destination has the message is unknown, so

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tracing::Level;
 
-use super::LaneContext;
 use super::lane_worker::LEASE_MARGIN;
+use super::{LaneContext, attempt};
 use crate::crash::{self, CrashPoint};
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next, Outcome};
@@ -152,6 +152,7 @@ pub(super) fn emit_end(lane: &LaneContext, delivery: &Delivery, outcome: &Outcom
         let webhook_id = delivery.message.webhook_id.clone();
         let event_type = delivery.message.kind().to_owned();
         let destination = delivery.destination.clone();
+        let trace = attempt::trace_of(lane, delivery).filter(|one| one.trace.is_sampled);
         let attempt = delivery.attempt;
         let Some(duration) = took else {
             return PipelineEvent::Expired {
@@ -160,6 +161,7 @@ pub(super) fn emit_end(lane: &LaneContext, delivery: &Delivery, outcome: &Outcom
                 destination,
                 attempt,
                 repeats,
+                trace,
             };
         };
         PipelineEvent::AttemptEnded {
@@ -178,6 +180,7 @@ pub(super) fn emit_end(lane: &LaneContext, delivery: &Delivery, outcome: &Outcom
                 Next::Delivered | Next::Dead => None,
             },
             repeats,
+            trace,
         }
     });
 }

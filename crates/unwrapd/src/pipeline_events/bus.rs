@@ -9,6 +9,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tracing::Level;
 
 use super::{PipelineEvent, log};
+use crate::message::{Message, Origin};
+use crate::trace_context::{Sampler, Trace};
 use crate::traffic::Traffic;
 
 /// Most events that wait for a slow subscriber. It misses the oldest beyond that. All subscribers
@@ -22,7 +24,7 @@ pub trait Observer: fmt::Debug + Send + Sync {
 }
 
 /// Passes pipeline events to the log, to observers and to subscribers, and holds the traffic counts.
-/// Clones share all of them.
+/// It also decides which webhooks are traced. Clones share all of it.
 #[derive(Clone, Debug)]
 pub struct EventBus {
     ring: broadcast::Sender<PipelineEvent>,
@@ -30,6 +32,8 @@ pub struct EventBus {
     subscribers: Arc<AtomicUsize>,
     traffic: Traffic,
     observers: Arc<[Arc<dyn Observer>]>,
+    /// `None`: there are no traces.
+    sampler: Option<Sampler>,
 }
 
 impl Default for EventBus {
@@ -39,6 +43,7 @@ impl Default for EventBus {
             subscribers: Arc::default(),
             traffic: Traffic::default(),
             observers: Arc::default(),
+            sampler: None,
         }
     }
 }
@@ -51,6 +56,29 @@ impl EventBus {
             observers: observers.into_iter().collect(),
             ..Self::default()
         }
+    }
+
+    /// The bus with traces of the webhooks that the sampler selects.
+    #[must_use]
+    pub fn traced_by(self, sampler: Sampler) -> Self {
+        Self {
+            sampler: Some(sampler),
+            ..self
+        }
+    }
+
+    /// Whether webhooks are traced: to avoid work that only traces need.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.sampler.is_some()
+    }
+
+    /// The trace of a message. An event of the gateway itself has none, because no webhook brought
+    /// it.
+    #[must_use]
+    pub fn trace_of(&self, message: &Message) -> Option<Trace> {
+        let sampler = self.sampler.filter(|_| message.origin == Origin::OpenAi)?;
+        Some(Trace::of(&message.endpoint, &message.webhook_id, sampler))
     }
 
     /// Writes an event to the log at `level`, and passes it to the observers and to the

@@ -213,6 +213,7 @@ pub(super) fn line_of(event: &PipelineEvent) -> Line<'_> {
             accepted,
             destinations,
             duration,
+            trace: _,
         } => {
             let (message, outcome) = match accepted {
                 Accepted::New => ("accepted a webhook", "new"),
@@ -257,6 +258,7 @@ pub(super) fn line_of(event: &PipelineEvent) -> Line<'_> {
             retry_in,
             repeats,
             lane,
+            trace: _,
         } => Line {
             message: attempt_message(answer, *next, *retry_in, *repeats),
             webhook_id: Some(webhook_id),
@@ -279,6 +281,7 @@ pub(super) fn line_of(event: &PipelineEvent) -> Line<'_> {
             destination,
             attempt,
             repeats,
+            trace: _,
         } => Line {
             message: attempt_message(EXPIRED, Next::Dead, None, *repeats),
             webhook_id: Some(webhook_id),
@@ -446,6 +449,7 @@ mod tests {
             accepted: Accepted::New,
             destinations: Vec::new(),
             duration,
+            trace: None,
         };
         assert_eq!(line_of(&accepted(None)).status, None);
         assert_eq!(line_of(&accepted(Some(Duration::ZERO))).status, Some(200));

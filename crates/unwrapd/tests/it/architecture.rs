@@ -89,6 +89,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "pipeline_events",
             "handoff",
             "store",
+            "trace_context",
         ],
     ),
     (
@@ -131,6 +132,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "route",
             "settings_file",
             "store",
+            "trace_context",
         ],
     ),
     (
@@ -152,7 +154,10 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("telemetry", &["pipeline_events", "settings_file"]),
     ("observe", &["message"]),
-    ("pipeline_events", &["delivery", "store", "traffic"]),
+    (
+        "pipeline_events",
+        &["delivery", "message", "store", "trace_context", "traffic"],
+    ),
     ("traffic", &["store"]),
     ("delivery", &["message", "token_bucket"]),
     ("handoff", &["delivery"]),
@@ -177,6 +182,7 @@ const PURE: &[&str] = &[
     "diagnosis/trials.rs",
     "message.rs",
     "route.rs",
+    "trace_context.rs",
     "delivery.rs",
     "delivery/breaker.rs",
     "delivery/limits.rs",

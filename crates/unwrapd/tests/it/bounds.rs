@@ -33,6 +33,7 @@ use unwrapd::destinations::{Configured, Destination, Registry};
 use unwrapd::intake::{Intake, Rules};
 use unwrapd::pipeline_events::{EventBus, LiveEvents};
 use unwrapd::quarantine::Quarantine;
+use unwrapd::trace_context::AttemptTrace;
 
 use crate::support::stuck_store::StuckStore;
 use crate::support::wire::{head, request, send, statuses, until_closed};
@@ -90,7 +91,7 @@ struct StuckDestination;
 
 #[async_trait]
 impl Destination for StuckDestination {
-    async fn send(&self, _: &Delivery) -> Outcome {
+    async fn send(&self, _: &Delivery, _: Option<AttemptTrace>) -> Outcome {
         std::future::pending().await
     }
 

@@ -60,7 +60,7 @@ fn assert_answer(outcome: &Outcome, parts: &[&str]) {
 
 async fn sent(settings: &DestinationSettings, delivery: &Delivery) -> Outcome {
     let destination = build(settings).unwrap();
-    tokio::time::timeout(PATIENCE, destination.send(delivery))
+    tokio::time::timeout(PATIENCE, destination.send(delivery, None))
         .await
         .expect("an outcome")
 }

@@ -22,6 +22,7 @@ use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::store::Inbox as _;
+use unwrapd::trace_context::AttemptTrace;
 
 use crate::support::memory_store::{Disk, MemoryStore};
 use crate::support::tally::Counted as _;
@@ -80,7 +81,7 @@ fn delivered() -> Outcome {
 
 #[async_trait]
 impl Destination for Quick {
-    async fn send(&self, _delivery: &Delivery) -> Outcome {
+    async fn send(&self, _: &Delivery, _: Option<AttemptTrace>) -> Outcome {
         let sent = self.sent.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(1)).await;
         if sent < self.panics {

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destinations::Destination;
+use unwrapd::trace_context::AttemptTrace;
 
 use crate::ledger::{Came, Ledger};
 
@@ -67,7 +68,7 @@ impl Scripted {
 
 #[async_trait]
 impl Destination for Scripted {
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, _: Option<AttemptTrace>) -> Outcome {
         let mut attempt = self.ledger.begins(&self.name, delivery);
         let (takes, act) = self.choose();
         if !takes.is_zero() {

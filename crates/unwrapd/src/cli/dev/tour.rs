@@ -292,6 +292,7 @@ mod tests {
             accepted,
             destinations: Vec::new(),
             duration: None,
+            trace: None,
         }
     }
 
@@ -309,6 +310,7 @@ mod tests {
             next,
             retry_in: None,
             repeats: None,
+            trace: None,
         }
     }
 

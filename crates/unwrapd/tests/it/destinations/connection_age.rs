@@ -80,7 +80,7 @@ impl Move {
     }
 
     async fn deliver(&self) {
-        let outcome = self.destination.send(&delivery("{}")).await;
+        let outcome = self.destination.send(&delivery("{}"), None).await;
         assert_delivered(&outcome);
     }
 }
@@ -123,7 +123,7 @@ async fn a_request_under_way_ends_on_its_old_connection() {
     let held = Answer::WhenTold(Arc::clone(&answer));
     let mut test = Move::start([held], CONNECTION_AGE_MAX).await;
     let destination = Arc::clone(&test.destination);
-    let under_way = tokio::spawn(async move { destination.send(&delivery("{}")).await });
+    let under_way = tokio::spawn(async move { destination.send(&delivery("{}"), None).await });
     test.old.next().await;
     test.name.move_on();
     for _ in 0..3 {

@@ -103,17 +103,17 @@ async fn the_excerpt_of_a_response_is_separate_from_the_answer() {
     ])
     .await;
     let destination = build(&to(&server.url)).unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(matches!(outcome, Outcome::Failed { .. }));
     assert_eq!(outcome.answer(), "HTTP 500");
     assert_eq!(outcome.said().as_str(), "cannot reach\\nthe database");
 
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }));
     let said = outcome.said().as_str();
     assert!(said.starts_with("long long") && said.ends_with(" …") && said.len() < 4096);
 
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(matches!(outcome, Outcome::Refused { .. }));
     assert_eq!(outcome.said().as_str(), "no such tenant");
     let connections = server.connections.load(Ordering::SeqCst);
@@ -170,7 +170,8 @@ async fn a_date_in_retry_after_is_understood_and_nonsense_is_none() {
     let destination = build(&to(&server.url)).unwrap();
     let mut waits = Vec::new();
     for _ in texts {
-        let Outcome::Failed { retry_after, .. } = destination.send(&delivery("{}")).await else {
+        let Outcome::Failed { retry_after, .. } = destination.send(&delivery("{}"), None).await
+        else {
             panic!("a failure");
         };
         waits.push(retry_after.map(|wait| wait.as_secs()));
@@ -218,7 +219,7 @@ impl Resolve for ScriptedLookup {
 async fn with_lookup(settings: HttpSettings, lookup: Arc<ScriptedLookup>) -> Outcome {
     let limits = Limits::default();
     let destination = HttpDestination::with_lookup(settings, limits, lookup).unwrap();
-    destination.send(&delivery("{}")).await
+    destination.send(&delivery("{}"), None).await
 }
 
 /// The URL of the application with a name instead of its address.
@@ -273,9 +274,9 @@ async fn a_name_is_checked_for_each_new_connection() {
     let lookup = ScriptedLookup::new([&["127.0.0.1"], &["169.254.169.254"]]);
     let settings = http(&server.url.replace("127.0.0.1", "localhost"));
     let destination = HttpDestination::with_lookup(settings, Limits::default(), lookup).unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert_delivered(&outcome);
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert_answer(&outcome, &["169.254.169.254"]);
 }
 

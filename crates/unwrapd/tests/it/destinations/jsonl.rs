@@ -83,7 +83,7 @@ async fn a_file_that_is_moved_away_or_removed_is_created_again() {
     let moved = folder.path().join("events.jsonl.1");
     let destination = build(&lines_to(&file)).unwrap();
     let write = async || {
-        let outcome = destination.send(&delivery("{}")).await;
+        let outcome = destination.send(&delivery("{}"), None).await;
         assert_delivered(&outcome);
     };
     write().await;
@@ -103,7 +103,7 @@ async fn a_truncated_line_spoils_no_other() {
     std::fs::write(&file, "{}\n{\"webhook_id\":\"wh_").unwrap();
     let destination = build(&lines_to(&file)).unwrap();
     for _ in 0..2 {
-        destination.send(&delivery("{}")).await;
+        destination.send(&delivery("{}"), None).await;
     }
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -117,12 +117,12 @@ async fn a_line_that_cannot_be_written_is_a_failure_to_retry() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("there").join("events.jsonl");
     let destination = build(&lines_to(&file)).unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(matches!(outcome, Outcome::Failed { .. }));
     assert!(outcome.answer().contains("events.jsonl: No such file"));
 
     std::fs::create_dir(folder.path().join("there")).unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert_delivered(&outcome);
 
     // Opening it would wait for a reader, and nothing would be stored.

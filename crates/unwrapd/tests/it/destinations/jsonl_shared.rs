@@ -37,7 +37,7 @@ async fn writers_that_share_a_file_write_whole_lines_and_no_empty_ones() {
         let payload = payload.clone();
         writing.spawn(async move {
             for _ in 0..LINES {
-                let outcome = destination.send(&delivery(payload.clone())).await;
+                let outcome = destination.send(&delivery(payload.clone()), None).await;
                 assert_delivered(&outcome);
             }
         });
@@ -64,11 +64,11 @@ async fn a_lock_that_is_never_released_is_a_failure_and_no_hang() {
     let held = std::fs::File::create(&file).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
     let destination = build(&lines_to(&file)).unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
     assert_answer(&outcome, &["holds the lock"]);
     drop(held);
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert_delivered(&outcome);
 }
 
@@ -106,7 +106,7 @@ async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
     let mut number = 0_u64;
     while !rotated.is_finished() {
         let outcome = destination
-            .send(&delivery(format!("{{\"number\":{number}}}")))
+            .send(&delivery(format!("{{\"number\":{number}}}")), None)
             .await;
         if matches!(outcome, Outcome::Delivered { .. }) {
             delivered.push(number);
@@ -223,7 +223,7 @@ async fn lines_spoil_no_file_that_a_link_leads_to_later() {
     let settings = lines_to(&link);
     let destination = build(&settings).unwrap();
     std::fs::write(&store, "SQLite format 3\0").unwrap();
-    let outcome = destination.send(&delivery("{}")).await;
+    let outcome = destination.send(&delivery("{}"), None).await;
     assert!(
         outcome.answer().contains("content other than JSON lines"),
         "{outcome:?}"

@@ -19,7 +19,7 @@ impl Remembers {
 
 #[async_trait]
 impl Destination for Remembers {
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, _: Option<AttemptTrace>) -> Outcome {
         let number = delivery.message.webhook_id[3..].parse().unwrap();
         self.0.lock().unwrap().push(number);
         sleep(Duration::from_millis(1)).await;
