@@ -143,7 +143,15 @@ impl TestGateway {
         destinations: Vec<DestinationSettings>,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::configured_in(TempDir::new().unwrap(), destinations, change).await
+    }
+
+    /// Does the same on the store in `folder`, if there is one.
+    pub async fn configured_in(
+        folder: TempDir,
+        destinations: Vec<DestinationSettings>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
         let mut config = config(openai(), store, destinations);
         change(&mut config);
@@ -236,6 +244,7 @@ fn config(
         admin: Some("127.0.0.1:0".parse().unwrap()),
         server: ServerSettings::default(),
         log: LogSettings::default(),
+        traces: None,
         admin_tokens: None,
         admin_base_path: Arc::default(),
         admin_url: None,

@@ -26,6 +26,7 @@ pub use crate::listen::ServerSettings;
 pub use crate::receive::EndpointSettings;
 pub use crate::settings_file::Written;
 pub use crate::store::StoreUrl;
+pub use crate::traces::TraceSettings;
 pub(crate) use access::{AdminAccess, admin_access};
 pub use changes::Changes;
 use file::File;
@@ -48,6 +49,8 @@ pub struct Config {
     pub admin_url: Option<Arc<str>>,
     /// The form of the log.
     pub log: LogSettings,
+    /// Settings of the traces; `None`: there are none.
+    pub traces: Option<TraceSettings>,
     /// Settings of the store: its location, and how long and how much it keeps.
     pub store: StoreSettings,
     /// The endpoints, where OpenAI posts.

@@ -86,6 +86,9 @@ pub struct Gateway {
     /// The ports and the background tasks.
     tasks: JoinSet<()>,
     switch: DropGuard,
+    /// The exporter of traces, if they are configured. It ends after all that is traced.
+    exporter: JoinSet<()>,
+    exporter_switch: DropGuard,
     config: Config,
     /// The configuration that was loaded last, for operators.
     loaded: Arc<LoadedConfig>,
@@ -129,6 +132,12 @@ impl Gateway {
         intake.look_back(&*core.store).await;
         let shutdown = CancellationToken::new();
         let switch = shutdown.clone().drop_guard();
+        let mut exporter = JoinSet::new();
+        let exporter_shutdown = CancellationToken::new();
+        if let Some(traces) = &core.traces {
+            let run = traces.exporter(core.events.clone(), &identity.name)?;
+            exporter.spawn(run.run(exporter_shutdown.clone()));
+        }
         let mut gateway = Self {
             public,
             admin,
@@ -154,6 +163,8 @@ impl Gateway {
             has_bound,
             tasks: JoinSet::new(),
             switch,
+            exporter,
+            exporter_switch: exporter_shutdown.drop_guard(),
             loaded: Arc::default(),
             opened,
             started: Instant::now(),
@@ -180,6 +191,7 @@ impl Gateway {
             events,
             metrics,
             alerts,
+            traces: _,
             warnings,
             refusals,
         } = self.core.clone();
@@ -319,6 +331,9 @@ impl Gateway {
     /// `file` is where the configuration was read from.
     pub(crate) fn log_start(&self, file: &Path) {
         self.opened.log(file, &self.config);
+        if let Some(traces) = &self.config.traces {
+            tracing::info!("traces are sent to {}", traces.place());
+        }
     }
 
     /// Lasting conditions that need an operator.
@@ -366,6 +381,9 @@ impl Gateway {
         ));
         self.core.alerts.set_silence(configured::silence(&config));
         configured::begin_series(&config, self.core.metrics.as_ref());
+        if let Some(traces) = &self.core.traces {
+            traces.set_servers(configured::urls(&config));
+        }
         self.identity
             .send_replace(identity::of(&config, self.public, self.has_bound));
         let shown = config.shown(self.core.clock.now(), &changes.at_next_start);
@@ -407,6 +425,7 @@ impl Gateway {
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.tasks.join_next() => {}
+            Some(_) = self.exporter.join_next() => {}
             () = self.dispatchers.failed() => {}
             () = self.core.store.failed() => {}
         }
@@ -447,6 +466,8 @@ impl Gateway {
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
         let alerts = self.core.alerts.finish(&self.intake);
         drop(timeout(ALERTS_TIME_MAX, alerts).await);
+        drop(self.exporter_switch);
+        while self.exporter.join_next().await.is_some() {}
         let counted = self.core.events.traffic().write(&*self.core.store);
         drop(timeout(TRAFFIC_TIME_MAX, counted).await);
         let ran = self.started.elapsed();

@@ -60,4 +60,6 @@ pub mod telemetry;
 
 pub mod trace_context;
 
+pub mod traces;
+
 pub mod traffic;

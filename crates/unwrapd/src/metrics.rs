@@ -21,7 +21,7 @@ use crate::delivery::breaker::CircuitChange;
 use crate::pipeline_events::{Observer, PipelineEvent};
 use families::{
     AcceptedLabels, AttemptLabels, DestinationLabels, EndpointLabels, Families, LaneLabels,
-    RefusedLabels,
+    RefusedLabels, SpanLabels,
 };
 
 pub(crate) use process::ProcessUsage;
@@ -137,6 +137,10 @@ impl Observer for Metrics {
                 #[expect(clippy::cast_precision_loss, reason = "a commit has at most hundreds")]
                 families.commit_changes.observe(*changes as f64);
                 seconds(&families.commit_duration, *duration);
+            }
+            PipelineEvent::SpansLost { spans, loss, .. } => {
+                let labels = SpanLabels::of(*loss);
+                families.spans_lost.get_or_create(&labels).inc_by(*spans);
             }
             PipelineEvent::StoreRefusing { .. } => {
                 families.store_refusing.inc();

@@ -211,6 +211,18 @@ pub enum PipelineEvent {
         /// Its length.
         duration: Duration,
     },
+    /// Spans of traces were lost.
+    SpansLost {
+        /// Their number.
+        spans: u64,
+        /// Kind of the cause.
+        loss: SpanLoss,
+        /// The cause in words.
+        reason: String,
+        /// Number of such losses since the last warning, this one included. `None`: no warning is
+        /// due, and a later one counts this loss.
+        repeats: Option<u64>,
+    },
     /// Another gateway has joined the fleet.
     GatewayJoined {
         /// Its name.
@@ -234,6 +246,32 @@ pub enum PipelineEvent {
     },
 }
 
+/// Why spans are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpanLoss {
+    /// Too many waited for the collector.
+    QueueFull,
+    /// The collector did not take the request.
+    NotSent,
+    /// The collector took the request and rejected some of its spans.
+    Rejected,
+}
+
+impl SpanLoss {
+    /// All variants.
+    pub const ALL: [Self; 3] = [Self::QueueFull, Self::NotSent, Self::Rejected];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::NotSent => "not_sent",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 impl PipelineEvent {
     /// The stable name of the event, as in the log.
     #[must_use]
@@ -253,6 +291,7 @@ impl PipelineEvent {
             Self::Quarantined { .. } => "quarantined",
             Self::Pruned { .. } => "pruned",
             Self::Committed { .. } => "committed",
+            Self::SpansLost { .. } => "spans_lost",
             Self::GatewayJoined { .. } => "gateway_joined",
             Self::GatewayLeft { .. } => "gateway_left",
             Self::StoreRefusing { .. } => "store_refusing",

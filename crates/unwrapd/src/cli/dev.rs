@@ -88,6 +88,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         admin: None,
         server: ServerSettings::default(),
         log: LogSettings::default(),
+        traces: None,
         admin_tokens: None,
         admin_base_path: Arc::default(),
         admin_url: None,

@@ -210,6 +210,9 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     outln!("endpoints     {}", names(endpoints.collect()))?;
     outln!("destinations  {}", names(destinations.collect()))?;
     outln!("store         {}", config.store.url)?;
+    if let Some(traces) = &config.traces {
+        outln!("traces        {}", traces.place())?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Names the keys in which two configurations differ.
 
-use super::{Config, DestinationSettings, EndpointSettings, store};
+use super::{Config, DestinationSettings, EndpointSettings, TraceSettings, store};
 use crate::settings_file::differing;
 
 /// The changes that a new configuration makes for a running gateway, without values.
@@ -50,6 +50,10 @@ impl Changes {
             ("admin_url", before.admin_url != after.admin_url),
         ])
         .chain(store::changed_keys(&before.store, &after.store))
+        .chain(TraceSettings::changed_keys(
+            before.traces.as_ref(),
+            after.traces.as_ref(),
+        ))
         .chain(before.server.changed_at_next_start(&after.server))
         .collect();
         changes

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::store::{self, Use};
-use super::{Config, DestinationSettings, EndpointSettings, Written};
+use super::{Config, DestinationSettings, EndpointSettings, TraceSettings, Written};
 use crate::admin::{AdminKeys, AdminSettings};
 use crate::listen::{ListenKeys, ServerKeys, ServerSettings};
 use crate::settings_file::{Document, Mistake, Mistakes, Table};
@@ -19,6 +19,7 @@ pub(super) struct File<'a> {
     folder: PathBuf,
     server: Table<'a>,
     log: Table<'a>,
+    traces: Table<'a>,
     store: Table<'a>,
     endpoints: Vec<Table<'a>>,
     destinations: Vec<Table<'a>>,
@@ -33,13 +34,14 @@ impl<'a> File<'a> {
         let mut document = Document::of(
             root,
             folder,
-            &["server", "log", "store"],
+            &["server", "log", "traces", "store"],
             &["endpoint", "destination"],
         );
         Self {
             folder: folder.to_owned(),
             server: document.single("server"),
             log: document.single("log"),
+            traces: document.single("traces"),
             store: document.single("store"),
             endpoints: document.listed("endpoint"),
             destinations: document.listed("destination"),
@@ -72,6 +74,7 @@ impl<'a> File<'a> {
             ));
         }
         let server = mistakes.keep(Server::read(self.server));
+        let traces = mistakes.keep(TraceSettings::read(self.traces));
         let store = store::read(self.store, &self.folder, Use::Open, &mut mistakes);
         let endpoints = mistakes.keep(EndpointSettings::read_all(self.endpoints));
         let store_url = store.as_ref().map(|store| &store.url);
@@ -89,6 +92,7 @@ impl<'a> File<'a> {
             admin_url: server.admin.url,
             server: server.settings,
             log: log.expect("without a mistake it is there"),
+            traces: traces.expect("without a mistake it is there"),
             store,
             endpoints,
             destinations,

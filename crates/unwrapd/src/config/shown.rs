@@ -23,6 +23,7 @@ impl Config {
         let mut tables = vec![
             single("server", self.server_defaults()),
             single("log", self.log_defaults()),
+            single("traces", vec![("url", Value::Null), ("sample", 1.0.into())]),
             self.shown_store(single("store", self.store_defaults())),
         ];
         // A valid configuration has its endpoints and destinations in the order of the file.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
+use reqwest::Url;
 
 use crate::config::{Config, EndpointSettings};
-use crate::destinations::{self, Registry};
+use crate::destinations::{self, Kind, Registry};
 use crate::intake::{Endpoint, Rules};
 use crate::metrics::Metrics;
 use crate::observe::warnings::Warnings;
@@ -78,6 +79,15 @@ fn page_at(admin: SocketAddr, is_tls: bool, base_path: &str) -> Option<Arc<str>>
 pub(super) fn silence(config: &Config) -> impl Iterator<Item = (String, Duration)> {
     let endpoints = config.endpoints.iter();
     endpoints.filter_map(|endpoint| Some((endpoint.name.clone(), endpoint.silent_after?)))
+}
+
+/// Destinations that have a URL, with their URLs.
+pub(super) fn urls(config: &Config) -> impl Iterator<Item = (String, &Url)> {
+    let destinations = config.destinations.iter();
+    destinations.filter_map(|settings| match &settings.kind {
+        Kind::Http(http) => Some((settings.name.clone(), &http.url)),
+        _ => None,
+    })
 }
 
 /// The rules of this configuration. Endpoints that were there `before` keep their record.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::report::{self, Opened};
-use super::timekeeping;
+use super::{configured, timekeeping};
 use crate::alerts::Alerts;
 use crate::bulk::BulkRunner;
 use crate::clock::Clock;
@@ -14,6 +14,8 @@ use crate::observe::refusals::Refusals;
 use crate::observe::warnings::Warnings;
 use crate::pipeline_events::{EventBus, Observer, PipelineEvent};
 use crate::store::{self, Store, StoreError, StoreReport, StoreReporter, StoreUrl};
+use crate::trace_context::Sampler;
+use crate::traces::Traces;
 
 #[derive(Clone)]
 pub(super) struct Core {
@@ -26,6 +28,8 @@ pub(super) struct Core {
     /// `None`: there is no admin port.
     pub(super) metrics: Option<Metrics>,
     pub(super) alerts: Alerts,
+    /// `None`: they are not configured.
+    pub(super) traces: Option<Traces>,
     /// Lasting conditions that need an operator.
     pub(super) warnings: Warnings,
     /// Refused requests that are counted for the log.
@@ -47,7 +51,15 @@ impl Core {
         if let Some(metrics) = &metrics {
             observers.push(Arc::new(metrics.clone()));
         }
-        let events = EventBus::observed_by(observers);
+        let traces = config.traces.clone().map(Traces::new);
+        if let Some(traces) = &traces {
+            traces.set_servers(configured::urls(config));
+            observers.push(Arc::new(traces.clone()));
+        }
+        let mut events = EventBus::observed_by(observers);
+        if let Some(settings) = &config.traces {
+            events = events.traced_by(Sampler::of(settings.sample));
+        }
         let was_there = report::is_there(&config.store.url);
         let reporter = reporter_of(&events);
         let store = store::open(&config.store, &clock, &warnings, &reporter)
@@ -68,6 +80,7 @@ impl Core {
             events,
             metrics,
             alerts,
+            traces,
             warnings,
             refusals: Arc::default(),
         };

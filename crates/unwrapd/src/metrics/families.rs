@@ -7,6 +7,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::delivery::{Lane, Next};
+use crate::pipeline_events::SpanLoss;
 use crate::store::Accepted;
 
 /// A histogram for each combination of labels.
@@ -121,6 +122,19 @@ impl AttemptLabels {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SpanLabels {
+    reason: &'static str,
+}
+
+impl SpanLabels {
+    pub(super) fn of(loss: SpanLoss) -> Self {
+        Self {
+            reason: loss.as_str(),
+        }
+    }
+}
+
 /// Everything that is counted since the start of the process.
 pub(super) struct Families {
     pub(super) received: Family<EndpointLabels, Counter>,
@@ -140,6 +154,7 @@ pub(super) struct Families {
     pub(super) commit_changes: Histogram,
     pub(super) commit_duration: Histogram,
     pub(super) store_refusing: Counter,
+    pub(super) spans_lost: Family<SpanLabels, Counter>,
 }
 
 impl Families {
@@ -162,10 +177,12 @@ impl Families {
             commit_changes: changes(),
             commit_duration: short(),
             store_refusing: Counter::default(),
+            spans_lost: Family::default(),
         };
         families.register_webhooks(registry);
         families.register_deliveries(registry);
         families.register_store(registry);
+        families.register_traces(registry);
         families
     }
 
@@ -295,6 +312,17 @@ impl Families {
             "store_refusing",
             "Times at which the store began to refuse webhooks",
             self.store_refusing.clone(),
+        );
+    }
+
+    fn register_traces(&self, registry: &mut Registry) {
+        for loss in SpanLoss::ALL {
+            drop(self.spans_lost.get_or_create(&SpanLabels::of(loss)));
+        }
+        registry.register(
+            "spans_lost",
+            "Spans of traces that the collector did not get, by the kind of the cause",
+            self.spans_lost.clone(),
         );
     }
 }

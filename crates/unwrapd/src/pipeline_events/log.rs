@@ -358,6 +358,21 @@ pub(super) fn line_of(event: &PipelineEvent) -> Line<'_> {
             duration_ms: Some(milliseconds(*duration)),
             ..Line::default()
         },
+        PipelineEvent::SpansLost {
+            spans,
+            loss: _,
+            reason,
+            repeats,
+        } => Line {
+            message: format!(
+                "{} lost: {reason}{}",
+                counted(*spans, "span of traces was", "spans of traces were"),
+                since(*repeats, "such losses")
+            ),
+            reason: Some(reason),
+            count: *repeats,
+            ..Line::default()
+        },
         PipelineEvent::GatewayJoined { gateway } => Line {
             message: format!("gateway {gateway} joined"),
             gateway: Some(gateway),

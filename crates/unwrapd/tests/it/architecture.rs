@@ -44,6 +44,8 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "receive",
             "store",
             "tls",
+            "trace_context",
+            "traces",
         ],
     ),
     (
@@ -150,6 +152,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "settings_file",
             "store",
             "telemetry",
+            "traces",
         ],
     ),
     ("telemetry", &["pipeline_events", "settings_file"]),
@@ -157,6 +160,17 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     (
         "pipeline_events",
         &["delivery", "message", "store", "trace_context", "traffic"],
+    ),
+    (
+        "traces",
+        &[
+            "delivery",
+            "destinations",
+            "pipeline_events",
+            "settings_file",
+            "store",
+            "trace_context",
+        ],
     ),
     ("traffic", &["store"]),
     ("delivery", &["message", "token_bucket"]),

@@ -60,6 +60,7 @@ fn the_reference_has_every_key_of_the_configuration_and_no_other() {
         ("server.tls", "[server.tls]"),
         ("server.tls", "[server.admin_tls]"),
         ("log", "[log]"),
+        ("traces", "[traces]"),
         ("store", "[store]"),
         ("endpoint", "[[endpoint]]"),
         ("destination", "[[destination]]"),
@@ -311,7 +312,14 @@ fn documented_keys() -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (heading, text) in sections(CONFIGURATION) {
         let keys = rows(text).filter_map(|cells| in_backticks(&cells[0]));
-        for table in ["server", "log", "store", "endpoint", "destination"] {
+        for table in [
+            "server",
+            "log",
+            "traces",
+            "store",
+            "endpoint",
+            "destination",
+        ] {
             if heading.contains(&format!("[{table}]")) {
                 documented.entry(table).or_default().extend(keys.clone());
             }

@@ -70,6 +70,7 @@ mod stopping;
 mod store_conformance;
 mod tls;
 mod torture;
+mod traces;
 mod traffic;
 mod wrong_paths;
 

@@ -49,6 +49,20 @@ key = "/no/such/key"
 certificate = "/no/such/chain" #! /no/such/chain
 key = "/no/such/key" #! /no/such/key
 "#,
+    // Traces: nothing of a URL or a header is repeated.
+    r"
+[traces] #! the key `url` is missing here
+sample = 1.5 #! `sample` must be 0 to 1
+",
+    r#"
+[traces]
+url = "http://hunter2@collector:4318" #! must not have a user
+[traces.headers]
+Host = { env = "OPENAI_WEBHOOK_SECRET" } #! the gateway sets this header itself
+"a hunter2" = { env = "OPENAI_WEBHOOK_SECRET" } #! not the name of a header
+authorization = { env = "NO_SUCH_4" } #! NO_SUCH_4 is not set
+Authorization = "hunter2" #! secrets must not be written
+"#,
     // Text that is no TOML.
     r#"{"server": 1} #! this cannot be read as TOML: "#,
     r#"
