@@ -97,20 +97,20 @@ async fn refused_requests_are_counted_by_cause_and_never_for_too_few() {
         store.quarantine(refused(late)).await.unwrap();
     }
     let page = overview(&test).await;
-    for text in [
+    for words in [
         "2 requests were refused at production.",
         "The latest: The timestamp is 8 min before the arrival",
         "1 request was refused at production.",
         "is missing",
     ] {
-        assert!(page.contains(text), "{text}: {page}");
+        assert!(page.contains(words), "{words}: {page}");
     }
     for _ in 0..150 {
         store.quarantine(refused(None)).await.unwrap();
     }
     let page = overview(&test).await;
-    let text = "At least 100 requests were refused at production.";
-    assert!(page.contains(text), "{page}");
+    let words = "At least 100 requests were refused at production.";
+    assert!(page.contains(words), "{page}");
 }
 
 #[tokio::test]
