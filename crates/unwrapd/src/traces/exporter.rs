@@ -241,11 +241,12 @@ fn jitter() -> f64 {
     0.5 + fastrand::f64()
 }
 
-/// The wait that the collector demands, in seconds. A date counts as none.
+/// The wait that the collector demands, in seconds, or the longest time of a batch if it is longer:
+/// a time after it would overflow. A date counts as none.
 fn retry_after(response: &Response) -> Duration {
     let text = response.headers().get(RETRY_AFTER);
     let seconds = text.and_then(|text| text.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or_default())
+    Duration::from_secs(seconds.unwrap_or_default()).min(BATCH_TIME_MAX)
 }
 
 /// The number of rejected spans in an answer. An answer that cannot be read rejects none.

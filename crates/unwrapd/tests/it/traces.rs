@@ -368,6 +368,18 @@ async fn spans_wait_for_a_collector_that_is_unavailable_for_a_moment() {
 }
 
 #[tokio::test]
+async fn a_collector_that_demands_an_endless_wait_loses_one_batch_only() {
+    let endless = CollectorAnswer::Later("18446744073709551615");
+    let mut collector = Collector::start([endless]).await;
+    let test = gateway(&collector, vec![]).await;
+    let mut seen = Seen::by(&test);
+    assert_eq!(test.post(&webhook("wh_1")).await, 200);
+    seen.next("spans_lost").await;
+    assert_eq!(test.post(&webhook("wh_2")).await, 200);
+    collector.wait_for(3).await;
+}
+
+#[tokio::test]
 async fn spans_that_the_collector_does_not_take_are_counted() {
     let answers = [CollectorAnswer::Status(400), CollectorAnswer::Rejects(2)];
     let collector = Collector::start(answers).await;

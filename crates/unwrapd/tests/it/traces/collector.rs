@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -42,6 +43,8 @@ pub(super) struct Posted {
 #[derive(Clone, Copy)]
 pub(super) enum Answer {
     Status(u16),
+    /// 503 with this `Retry-After`.
+    Later(&'static str),
     Rejects(i64),
     Hang,
 }
@@ -129,6 +132,9 @@ async fn answer(State(script): State<Script>, headers: HeaderMap, body: Bytes) -
     match answer {
         None => success(None),
         Some(Answer::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+        Some(Answer::Later(wait)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, wait)]).into_response()
+        }
         Some(Answer::Rejects(rejected_spans)) => success(Some(ExportTracePartialSuccess {
             rejected_spans,
             error_message: "hidden".into(),
@@ -150,7 +156,7 @@ pub(super) fn text(attributes: &[KeyValue], key: &str) -> String {
     }
 }
 
-/// What tests read of a span.
+/// The parts of a span that tests read.
 pub(super) trait Read {
     fn attribute(&self, key: &str) -> String;
     fn is_error(&self) -> bool;
