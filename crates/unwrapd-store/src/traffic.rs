@@ -21,8 +21,8 @@ pub trait TrafficStore: Send + Sync {
         max: usize,
     ) -> Result<Vec<TrafficCount>, StoreError>;
 
-    /// Returns what the counts show about these destinations, in this order. It reads a few entries
-    /// of an index for each.
+    /// Returns the histories of the attempts to these destinations, in this order. It reads a few
+    /// entries of an index for each.
     async fn attempt_histories(
         &self,
         destinations: &[String],
@@ -117,7 +117,7 @@ pub struct TrafficCount {
     pub count: u64,
 }
 
-/// What the counts of all gateways show about a destination, to the minute.
+/// The history of the attempts to a destination, of all gateways, to the minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptHistory {
     /// Name of the destination.

@@ -238,10 +238,9 @@ CREATE TABLE copying (
 -- its commit.
 
 -- Stores the messages that are not stored yet, and returns their positions. An array of NULLs may be
--- empty instead, which costs less. A message that another
--- transaction stores at the same moment is waited for, and then this transaction is rolled back: ON
--- CONFLICT would cost a tenth of the cost of a message, each time. The caller tries again, and
--- finds it here.
+-- empty instead, which costs less. A message that another transaction stores at the same moment is
+-- waited for, and then this transaction is rolled back: ON CONFLICT would cost a tenth of the cost of
+-- a message, each time. The caller tries again, and finds it here.
 CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], origins text[],
     unrouted boolean[], event_keys integer[], resource_keys integer[], payloads bytea[],

@@ -90,7 +90,7 @@ pub(crate) async fn sums(
         .collect()
 }
 
-/// What the counts show about these destinations, in this order.
+/// The histories of attempts to these destinations, in this order.
 pub(crate) async fn attempt_histories(
     pool: &Arc<Pool>,
     destinations: &[String],

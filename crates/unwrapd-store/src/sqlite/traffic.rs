@@ -56,7 +56,7 @@ const LATEST: &str = "SELECT max(minute) FROM traffic WHERE kind = ? AND name = 
 /// First minute with a failed attempt at this destination after another minute. NULL: any.
 const FIRST_FAILED: &str = "SELECT min(minute) FROM traffic WHERE kind = 'retried' AND name = ?1 AND minute > ifnull(?2, -1)";
 
-/// What the counts show about these destinations, in this order.
+/// The histories of attempts to these destinations, in this order.
 pub(crate) fn attempt_histories(
     connection: &Connection,
     destinations: Vec<String>,

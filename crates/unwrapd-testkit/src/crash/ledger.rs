@@ -47,7 +47,7 @@ pub struct Entry {
     deliveries: [Received; Destination::ALL.len()],
 }
 
-/// What a destination received of one webhook.
+/// The deliveries of one webhook that a destination received.
 #[derive(Default)]
 pub struct Received {
     /// Each reception.

@@ -20,7 +20,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Rest before a store that did not answer is called again.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// How an attempt, or a delivery that expired before one, is counted.
+/// The kind as which an attempt counts, or a delivery that expired before one.
 pub(super) const fn counted_as(outcome: &Outcome, next: Next) -> TrafficKind {
     match (next, outcome) {
         (Next::Delivered, _) => TrafficKind::Delivered,

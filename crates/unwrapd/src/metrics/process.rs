@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What the process uses of the machine, as far as the system shows it.
+/// Use of the machine by the process, as far as the system shows it.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessUsage {
     cpu_seconds: Option<f64>,

@@ -87,12 +87,12 @@ impl Fault {
         Self { percent, ..self }
     }
 
-    /// So many calls succeed before the first failure.
+    /// This number of calls succeeds before the first failure.
     pub(crate) fn after(self, skip: u64) -> Self {
         Self { skip, ..self }
     }
 
-    /// So many calls fail at most.
+    /// At most this number of calls fails.
     pub(crate) fn at_most(self, count: u64) -> Self {
         Self { count, ..self }
     }

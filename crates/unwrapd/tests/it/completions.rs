@@ -59,7 +59,7 @@ fn script(shell: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What bash offers for the last word.
+/// The completions of the last word that bash offers.
 fn in_bash(words: &[&str]) -> Vec<String> {
     let ask = r#"
         source "$1"; shift

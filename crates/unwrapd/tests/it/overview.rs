@@ -1,4 +1,4 @@
-//! What pages of operators need beside the lists: counts, siblings, failures by cause, and the
+//! Needs of the operators' pages beside the lists: counts, siblings, failures by cause, and the
 //! configuration of destinations.
 
 use std::time::Duration;

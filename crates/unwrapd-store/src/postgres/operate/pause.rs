@@ -66,7 +66,7 @@ pub(crate) async fn usage(pool: &Arc<Pool>) -> Result<StoreUsage, Failure> {
     })
 }
 
-/// How many messages there are, up to so many.
+/// The number of messages, up to a limit.
 pub(crate) async fn count(pool: &Arc<Pool>, messages_max: u64) -> Result<u64, Failure> {
     let sql = "SELECT count(*) FROM (SELECT FROM message LIMIT $1) AS counted";
     let limit = i64::try_from(messages_max).unwrap_or(i64::MAX);

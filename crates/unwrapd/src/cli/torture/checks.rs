@@ -54,7 +54,7 @@ impl Group {
     }
 }
 
-/// How the answers of a check are judged.
+/// The rule by which the answers of a check are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// 2xx for each request.

@@ -153,7 +153,7 @@ async fn get(client: &reqwest::Client, url: &Url, subject: &Subject) -> Result<V
     Ok(body)
 }
 
-/// How often each event was processed.
+/// Number of times that each event was processed.
 #[derive(Default)]
 pub(super) struct Counts {
     by_id: HashMap<String, u64>,

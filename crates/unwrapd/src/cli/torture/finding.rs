@@ -94,7 +94,7 @@ const NOTHING_IS_VERIFIED: &str = "the handler verifies nothing: every forged re
 pub(super) struct Finding {
     pub(super) check: &'static Check,
     pub(super) grade: Grade,
-    /// What was seen.
+    /// The answers, in words.
     pub(super) saw: String,
     /// The fault in a few words, if there is one.
     pub(super) fault: Option<Cow<'static, str>>,

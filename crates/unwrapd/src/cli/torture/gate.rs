@@ -23,7 +23,7 @@ pub(super) struct Accepting {
 /// Why the handler cannot be graded.
 pub(super) struct Verdict {
     pub(super) headline: String,
-    /// What was seen.
+    /// The answers, in words.
     pub(super) saw: String,
     pub(super) remedy: String,
     pub(super) end: End,

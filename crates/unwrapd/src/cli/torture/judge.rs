@@ -15,7 +15,7 @@ use answers::times;
 
 const NOT_COUNTED: &str = "effects not counted";
 
-/// What all checks are judged by.
+/// The measures by which all checks are judged.
 pub(super) struct Judge<'c> {
     /// `None` if the user gave no way to count.
     pub(super) counts: Option<&'c Counts>,

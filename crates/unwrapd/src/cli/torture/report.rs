@@ -58,7 +58,7 @@ impl Report {
         }
     }
 
-    /// How often the event of a webhook was processed, if that was counted.
+    /// Number of times that the event of a webhook was processed, if that was counted.
     fn effects(&self, webhook_id: &str) -> Option<u64> {
         self.counts.as_ref()?.of(webhook_id)
     }

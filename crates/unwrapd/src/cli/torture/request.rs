@@ -27,13 +27,13 @@ pub(super) enum Close {
 /// A request as it is sent, forged or not.
 #[derive(Clone)]
 pub(super) struct Request {
-    /// What is special about it, for the report.
+    /// Its peculiarity, for the report.
     pub(super) label: String,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
     pub(super) subject: Subject,
     pub(super) wish: Wish,
-    /// How often the event is to be processed; `None` if that is the application's choice.
+    /// Number of times that the event must be processed; `None` if the application decides.
     pub(super) effects: Option<u64>,
 }
 
@@ -162,7 +162,7 @@ pub(super) struct SentView<'s> {
     status: Option<u16>,
     took_ms: Option<u64>,
     error: Option<&'s str>,
-    /// How often the event was processed, if that was counted.
+    /// Number of times that the event was processed, if that was counted.
     effects: Option<u64>,
 }
 

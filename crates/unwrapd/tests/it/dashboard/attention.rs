@@ -1,4 +1,4 @@
-//! What the overview says needs attention, and that it says nothing else.
+//! The overview names everything that needs attention, and nothing else.
 
 use jiff::Timestamp;
 use openai_webhooks::EventType;

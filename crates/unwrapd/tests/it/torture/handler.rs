@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::support::{openai, unix_now};
 
-/// What is wrong with a handler.
+/// The fault of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
