@@ -1,5 +1,6 @@
 //! Service managers such as systemd: messages to them, and sockets from them.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -47,6 +48,10 @@ impl Manager {
         loop {
             let mut bytes = [0; 4096];
             let length = self.socket.recv(&mut bytes);
+            // A socket with a time-out does not go on by itself after a signal.
+            if matches!(&length, Err(error) if error.kind() == ErrorKind::Interrupted) {
+                continue;
+            }
             let length = length.unwrap_or_else(|error| panic!("no {line} in {seen:#?}: {error}"));
             let message = String::from_utf8(bytes[..length].to_vec()).unwrap();
             if message.lines().any(|one| one.starts_with(line)) {
