@@ -171,3 +171,17 @@ def test_the_overview_keeps_itself_up_to_date(application, gateway, page):
     gateway.receive(event("response.completed"))
     expect(headline(page)).to_have_text("All is well.")
     expect(page.get_by_role("heading", name="The first webhook")).to_be_hidden()
+
+
+def test_an_overview_that_is_not_up_to_date_says_so(application, gateway, page, visitors):
+    visitors.expect_problem("ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE")
+    page.clock.install()
+    page.goto("/")
+    note = page.get_by_text("Not up to date: the state of")
+    expect(note).to_be_hidden()
+    gateway.stop()
+    page.clock.fast_forward("00:40")
+    expect(note).to_be_visible()
+    gateway.start()
+    page.clock.fast_forward("00:10")
+    expect(note).to_be_hidden()

@@ -48,12 +48,23 @@
       button.onclick = async () => {
         await navigator.clipboard.writeText(text);
         button.textContent = "Copied";
+        button.blur();
       };
       pre.prepend(button);
     }
   };
 
-  // Loads the content again, unless someone is using it.
+  // Loads the content again, unless someone is using it. Content that is old says so.
+  const OLD = 30_000;
+  let loaded = Date.now();
+  const old = document.createElement("p");
+  old.className = "old";
+  old.setAttribute("role", "status");
+  const showAge = () => {
+    const isOld = Date.now() - loaded > OLD;
+    const text = isOld ? `Not up to date: the state of ${new Date(loaded).toLocaleTimeString()}` : "";
+    if (old.textContent !== text) old.textContent = text;
+  };
   const isInUse = () => {
     const active = document.activeElement;
     const selected = window.getSelection();
@@ -69,23 +80,40 @@
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const content = page.getElementById("content");
       if (!content || isInUse()) return;
+      loaded = Date.now();
       main.replaceChildren(...content.childNodes);
       document.title = page.title;
       document.querySelector("nav").replaceWith(page.querySelector("nav"));
-      if (!content.dataset.refresh) clearInterval(refreshing);
+      if (!content.dataset.refresh) endRefresh();
       writeTimes();
       addCopies();
+      showAge();
     } catch {
       // The gateway is being restarted. The next round tries again.
     }
   };
   const seconds = Number(main.dataset.refresh);
-  const refreshing = seconds ? setInterval(refresh, seconds * 1000) : 0;
+  let timers = [];
+  const endRefresh = () => {
+    timers.forEach(clearInterval);
+    timers = [];
+  };
+  if (seconds) {
+    document.body.append(old);
+    timers = [setInterval(refresh, seconds * 1000), setInterval(showAge, 1000)];
+    addEventListener("visibilitychange", () => timers.length && refresh());
+  }
 
   // The list of events never moves under the reader. New events are counted in a bar, and the rows
   // that are shown change in their places.
   const rows = () => all("table.rows tbody tr");
   const href = (row) => row.querySelector("a")?.getAttribute("href");
+  // A row without its times, which change by themselves.
+  const bare = (row) => {
+    const copy = row.cloneNode(true);
+    for (const time of copy.querySelectorAll("time")) time.remove();
+    return copy.innerHTML;
+  };
   const live = document.querySelector("[data-live]");
   const bar = document.querySelector(".new");
   if (live && bar && window.EventSource) {
@@ -103,8 +131,18 @@
       word.textContent = text;
       button.textContent = action;
     };
+    let pause = 2000;
     const check = async () => {
-      checking = 0;
+      const began = Date.now();
+      try {
+        await load();
+      } finally {
+        // A search of seconds is not repeated without a break.
+        pause = Math.max(2000, 10 * (Date.now() - began));
+        checking = 0;
+      }
+    };
+    const load = async () => {
       if (!source) return;
       const response = await fetch(bar.href).catch(() => null);
       if (!response?.ok || response.redirected) return;
@@ -117,16 +155,18 @@
       bar.classList.toggle("none", fresh === 0);
       for (const row of found) {
         const old = shown.get(href(row));
-        if (old && !old.contains(document.activeElement)) old.replaceChildren(...row.children);
+        const isUsed = !old || old.contains(document.activeElement);
+        if (!isUsed && bare(old) !== bare(row)) old.replaceChildren(...row.children);
       }
       writeTimes();
     };
     // At most one check in two seconds, however many events there are.
     const soon = () => {
-      if (!checking && !document.hidden) checking = setTimeout(check, 2000);
+      if (!checking && !document.hidden) checking = setTimeout(check, pause);
     };
     const open = () => {
-      source = new EventSource(`${base}/api/v1/events/stream`);
+      const own = new EventSource(`${base}/api/v1/events/stream`);
+      source = own;
       show("connecting", "pause");
       source.onopen = () => {
         show("live", "pause");
@@ -134,7 +174,7 @@
       };
       source.onerror = () => {
         show("not connected", "pause");
-        if (source?.readyState === EventSource.CLOSED) setTimeout(() => source && open(), 5000);
+        if (own.readyState === EventSource.CLOSED) setTimeout(() => source === own && open(), 5000);
       };
       source.onmessage = (message) => {
         if (["accepted", "settled"].includes(JSON.parse(message.data).event)) soon();
@@ -183,8 +223,7 @@
     else if (event.key === "k" && list.length) select(list[Math.max(place - 1, 0)]);
     else if (event.key === "Enter" && link && event.target === document.body) link.click();
     else if (event.key === "r" && link && location.pathname.endsWith("/events")) {
-      const id = decodeURIComponent(link.pathname.split("/").pop());
-      location.href = `${base}/replay?q=${encodeURIComponent(`id:${id}`)}`;
+      location.href = `${base}/replay?q=${encodeURIComponent(list[place].dataset.only)}`;
     } else if (event.key === "r" && primary) primary.click();
   });
   for (const keys of all(".keys")) keys.hidden = false;
