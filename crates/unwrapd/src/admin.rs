@@ -22,6 +22,7 @@ mod operation;
 mod origin;
 mod payload;
 mod quarantine;
+mod query;
 mod replay;
 mod route;
 mod session;

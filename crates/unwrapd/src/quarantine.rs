@@ -64,7 +64,7 @@ pub struct Quarantine {
 
 /// Results of a retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Retried {
+pub struct RetryQuarantinedResult {
     /// Verified and accepted.
     pub accepted: u64,
     /// Verified, and a duplicate of an accepted webhook.
@@ -168,8 +168,8 @@ impl Quarantine {
 
     /// Verifies requests again with the current secrets at their arrival times, and accepts those
     /// that succeed. With `id`, only that request.
-    pub async fn retry(&self, id: Option<i64>) -> Result<Retried, StoreError> {
-        let mut retried = Retried::default();
+    pub async fn retry(&self, id: Option<i64>) -> Result<RetryQuarantinedResult, StoreError> {
+        let mut retried = RetryQuarantinedResult::default();
         let mut after = id.map_or(0, |id| id.saturating_sub(1));
         loop {
             let limit = if id.is_some() { 1 } else { PAGE };
@@ -192,7 +192,7 @@ impl Quarantine {
     async fn retry_one(
         &self,
         quarantined: QuarantinedRequest,
-        retried: &mut Retried,
+        retried: &mut RetryQuarantinedResult,
     ) -> Result<(), StoreError> {
         let Some(body) = &quarantined.body else {
             retried.without_body += 1;

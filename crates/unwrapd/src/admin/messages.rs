@@ -11,6 +11,7 @@ use openai_webhooks::{Envelope, PayloadProblem, UnwrapWebhookEvent};
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::operation::Parameter;
+use super::query::{Query, parsed};
 use super::route::Undescribed;
 use super::siblings::Siblings;
 use super::tokens::Rights;
@@ -288,44 +289,31 @@ fn created_at(payload: &[u8]) -> Option<Timestamp> {
     Timestamp::from_second(event.created_at()?).ok()
 }
 
-/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `id_part`,
-/// `limit` and `after` may be repeated.
 fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
-    let mut filter = Filter::default();
-    let mut types = Vec::new();
-    let mut page = Page {
-        after: None,
-        limit: PAGE_LENGTH,
+    let query = Query::of(query);
+    let filter = Filter {
+        types: Types::try_from(query.texts("type")).map_err(Refusal::bad)?,
+        since: query.one("since", parsed)?,
+        until: query.one("until", parsed)?,
+        status: query.all("status", parsed)?,
+        destination: query.texts("destination"),
+        endpoint: query.texts("endpoint"),
+        webhook_id: query.texts("webhook_id"),
+        event_id: query.texts("event_id"),
+        resource: query.texts("resource"),
+        id_part: query.one("id_part", parsed)?,
     };
-    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*key {
-            "type" => types.push(value.into_owned()),
-            "since" => filter.since = Some(value.parse().map_err(Refusal::bad)?),
-            "until" => filter.until = Some(value.parse().map_err(Refusal::bad)?),
-            "status" => filter.status.push(value.parse().map_err(Refusal::bad)?),
-            "destination" => filter.destination.push(value.into_owned()),
-            "endpoint" => filter.endpoint.push(value.into_owned()),
-            "webhook_id" => filter.webhook_id.push(value.into_owned()),
-            "event_id" => filter.event_id.push(value.into_owned()),
-            "resource" => filter.resource.push(value.into_owned()),
-            "id_part" => filter.id_part = Some(value.parse().map_err(Refusal::bad)?),
-            "limit" => page.limit = read_limit(&value)?,
-            "after" => {
-                let after = value.parse();
-                page.after = Some(after.map_err(|_| {
-                    Refusal::bad("`after` must be the `next` of the previous page")
-                })?);
-            }
-            _ => {
-                return Err(Refusal::bad(
-                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, id_part, limit and after",
-                ));
-            }
-        }
-    }
-    filter.types = Types::try_from(types).map_err(Refusal::bad)?;
     check(&filter)?;
+    let page = Page {
+        after: query.one("after", read_after)?,
+        limit: query.one("limit", read_limit)?.unwrap_or(PAGE_LENGTH),
+    };
     Ok((filter, page))
+}
+
+fn read_after(text: &str) -> Result<i64, Refusal> {
+    let after = text.parse();
+    after.map_err(|_| Refusal::bad("`after` must be the `next` of the previous page"))
 }
 
 fn read_limit(text: &str) -> Result<usize, Refusal> {

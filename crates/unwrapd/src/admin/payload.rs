@@ -9,22 +9,23 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::json::Refusal;
+use super::query::Query;
 use super::tokens::Rights;
 use crate::store::MessageView;
 
 /// Whether the query asks for the payload.
 pub(super) fn is_wanted(query: Option<&str>, rights: Rights) -> Result<bool, Refusal> {
-    match query.unwrap_or_default() {
-        "" | "payload=false" => Ok(false),
-        "payload=true" if rights.may_see_payloads => Ok(true),
-        "payload=true" => Err(Refusal::another_token(
+    let is_wanted = Query::of(query).one("payload", |text| {
+        let flag = text.parse::<bool>();
+        flag.map_err(|_| Refusal::bad("`payload` must be true or false"))
+    })?;
+    if is_wanted == Some(true) && !rights.may_see_payloads {
+        return Err(Refusal::another_token(
             "`admin_read_payloads = false` in [server] denies payloads to the token for reading: \
              send the token that `admin_token` names",
-        )),
-        _ => Err(Refusal::bad(
-            "this path takes only the parameter `payload=true`",
-        )),
+        ));
     }
+    Ok(is_wanted.unwrap_or_default())
 }
 
 /// Leaves out the content that the client may not see.

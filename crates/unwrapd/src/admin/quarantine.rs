@@ -9,12 +9,13 @@ use axum::response::Response;
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::operation::Parameter;
+use super::query::Query;
 use super::tokens::Rights;
 use super::{Admin, Route, causes, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
-use crate::quarantine::Retried;
+use crate::quarantine::RetryQuarantinedResult;
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
 /// Maximum number of requests on a page.
@@ -56,7 +57,7 @@ pub(super) fn routes() -> Vec<Route> {
             .parameters(PAYLOAD)
             .refuses(StatusCode::NOT_FOUND, "no request has this number"),
         Route::post("/api/v1/quarantine/retry", change, retry)
-            .json::<Retried>(
+            .json::<RetryQuarantinedResult>(
                 "retry_quarantined",
                 "Verifies requests again, and accepts those that succeed.",
             )
@@ -103,24 +104,19 @@ fn numbers(selection: QuarantineSelection) -> Result<RangeInclusive<i64>, Refusa
 }
 
 async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let (mut after, mut limit) = (None, PAGE_MAX);
-    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match (&*key, value.parse::<i64>()) {
-            ("after", Ok(number)) => after = Some(number),
-            ("limit", Ok(number)) => {
-                limit = usize::try_from(number)
-                    .ok()
-                    .filter(|limit| (1..=PAGE_MAX).contains(limit))
-                    .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))?;
-            }
-            _ => {
-                return Err(Refusal::bad(
-                    "this path takes only the parameters `after=NUMBER` and `limit=NUMBER`",
-                ));
-            }
-        }
-    }
-    Ok(answer(&page(&admin, after, limit).await?))
+    let query = Query::of(query.as_deref());
+    let after = query.one("after", |text| {
+        let after = text.parse::<i64>();
+        after.map_err(|_| Refusal::bad("`after` must be the `next` of the previous page"))
+    })?;
+    let limit = query.one("limit", |text| {
+        let limit = text.parse().ok();
+        limit
+            .filter(|limit| (1..=PAGE_MAX).contains(limit))
+            .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))
+    })?;
+    let page = page(&admin, after, limit.unwrap_or(PAGE_MAX)).await?;
+    Ok(answer(&page))
 }
 
 /// A page of the requests in the quarantine, the newest first.

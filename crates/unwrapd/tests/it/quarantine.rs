@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use openai_webhooks::{EventType, Webhooks};
 use serde_json::Value;
 use tempfile::TempDir;
-use unwrapd::quarantine::Retried;
+use unwrapd::quarantine::RetryQuarantinedResult;
 use unwrapd::store::{QuarantinedRequest, Store};
 
 use crate::support::application::Application;
@@ -57,19 +57,19 @@ async fn a_request_refused_by_a_wrong_secret_is_delivered_under_the_right_one() 
         quarantined_requests[0].body.as_deref(),
         Some(webhook.payload.as_bytes())
     );
-    let still = Retried {
+    let still = RetryQuarantinedResult {
         unproven: 2,
-        ..Retried::default()
+        ..RetryQuarantinedResult::default()
     };
     assert_eq!(retry_all(&test).await, still);
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
     assert_eq!(test.gateway.store().tally().await.messages, 0);
-    let retried = Retried {
+    let retried = RetryQuarantinedResult {
         accepted: 1,
         duplicates: 1,
-        ..Retried::default()
+        ..RetryQuarantinedResult::default()
     };
     assert_eq!(retry_all(&test).await, retried);
     let received = app.next().await;
@@ -172,9 +172,9 @@ async fn a_request_older_than_the_dedupe_horizon_is_not_accepted_from_the_quaran
         body: Some(payload.into()),
     };
     test.gateway.store().quarantine(quarantined).await.unwrap();
-    let retried = Retried {
+    let retried = RetryQuarantinedResult {
         too_old: 1,
-        ..Retried::default()
+        ..RetryQuarantinedResult::default()
     };
     assert_eq!(retry_all(&test).await, retried);
 }

@@ -15,7 +15,7 @@ use crate::admin::json::Refusal;
 use crate::admin::{Admin, Route, quarantine};
 use crate::api::{QuarantinedDetail, QuarantinedView};
 use crate::printable;
-use crate::quarantine::Retried;
+use crate::quarantine::RetryQuarantinedResult;
 
 /// Number of requests on a page.
 const PAGE_LENGTH: usize = 50;
@@ -47,7 +47,7 @@ async fn list(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
 async fn page(
     viewer: &Viewer,
     after: Option<i64>,
-    retried: Option<Retried>,
+    retried: Option<RetryQuarantinedResult>,
 ) -> Result<Response, Refusal> {
     let found = quarantine::page(viewer, after, PAGE_LENGTH).await?;
     let base = &*viewer.base_path;
@@ -117,7 +117,7 @@ fn table(base: &str, now: Timestamp, requests: &[QuarantinedView]) -> Markup {
     }
 }
 
-fn result(retried: &Retried) -> Markup {
+fn result(retried: &RetryQuarantinedResult) -> Markup {
     let parts = [
         (retried.accepted, "accepted"),
         (retried.duplicates, "known already"),

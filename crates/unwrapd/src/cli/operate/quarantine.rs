@@ -14,7 +14,7 @@ use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, short};
 use crate::cli::stderr::message;
 use crate::printable::counted;
-use crate::quarantine::Retried;
+use crate::quarantine::RetryQuarantinedResult;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -152,9 +152,9 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
     check(arguments)?;
     let selection = QuarantineSelection::of(arguments.number);
     let admin = arguments.ask.admin.open()?;
-    let retried: Retried = admin.post(&["quarantine", "retry"], &selection).await?;
+    let retried: RetryQuarantinedResult = admin.post(&["quarantine", "retry"], &selection).await?;
     arguments.ask.print(retried, |retried| {
-        if retried == Retried::default() {
+        if retried == RetryQuarantinedResult::default() {
             return nothing_there(arguments);
         }
         outln!(
