@@ -196,20 +196,17 @@ async fn list_all(State(admin): State<Admin>) -> Result<Response, Refusal> {
     Ok(answer(&list(&admin).await?))
 }
 
-async fn show_by_path(
-    State(admin): State<Admin>,
-    Path(token): Path<String>,
-) -> Result<Response, Refusal> {
-    let token = token.parse().map_err(|_| no_such_run())?;
-    Ok(answer(&show(&admin, &token).await?))
+async fn show_by_path(State(admin): State<Admin>, path: Path<String>) -> Result<Response, Refusal> {
+    Ok(answer(&show(&admin, &token(&path)?).await?))
 }
 
-async fn stop_by_path(
-    State(admin): State<Admin>,
-    Path(token): Path<String>,
-) -> Result<Response, Refusal> {
-    let token = token.parse().map_err(|_| no_such_run())?;
-    Ok(answer(&stop(&admin, &token).await?))
+async fn stop_by_path(State(admin): State<Admin>, path: Path<String>) -> Result<Response, Refusal> {
+    Ok(answer(&stop(&admin, &token(&path)?).await?))
+}
+
+/// The token in the path. A text that cannot be one names no run.
+fn token(path: &str) -> Result<Token, Refusal> {
+    path.parse().map_err(|_| no_such_run())
 }
 
 fn no_such_run() -> Refusal {
