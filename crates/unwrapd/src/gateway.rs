@@ -55,17 +55,9 @@ pub(crate) const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Longest wait for the store to record that this gateway is stopping.
-const PART_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
-const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Longest wait for the last alerts to be stored, when the gateway stops.
-const ALERTS_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Longest wait for the counts of the last second to be written, when the gateway stops.
-const TRAFFIC_TIME_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for each thing that a stop still stores: that this gateway is stopping, refused
+/// requests, the last alerts, and the counts of the last second.
+const STOP_WRITE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 pub struct Gateway {
@@ -455,21 +447,21 @@ impl Gateway {
             ..self.identity.borrow().clone()
         };
         if let Some(fleet) = self.core.store.fleet() {
-            drop(timeout(PART_TIME_MAX, fleet.announce(parting)).await);
+            drop(timeout(STOP_WRITE_TIME_MAX, fleet.announce(parting)).await);
         }
         drop(self.switch);
         while self.tasks.join_next().await.is_some() {}
-        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
+        drop(timeout(STOP_WRITE_TIME_MAX, self.quarantine.written()).await);
         self.core.refusals.flush();
         self.intake.oddities().flush();
         let hangs = disk_hangs(&*self.core.store, DISK_WAIT_MAX);
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
         let alerts = self.core.alerts.finish(&self.intake);
-        drop(timeout(ALERTS_TIME_MAX, alerts).await);
+        drop(timeout(STOP_WRITE_TIME_MAX, alerts).await);
         drop(self.exporter_switch);
         while self.exporter.join_next().await.is_some() {}
         let counted = self.core.events.traffic().write(&*self.core.store);
-        drop(timeout(TRAFFIC_TIME_MAX, counted).await);
+        drop(timeout(STOP_WRITE_TIME_MAX, counted).await);
         let ran = self.started.elapsed();
         if is_finished {
             report::log_end(&*self.core.store, ran).await;
