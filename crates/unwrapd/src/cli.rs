@@ -20,6 +20,8 @@ mod refused;
 
 mod consent;
 
+mod answer_body;
+
 mod format;
 
 mod output;

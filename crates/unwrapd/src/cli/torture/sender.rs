@@ -13,13 +13,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::request::{Answer, Close, Reply, Request, Sent, Silence, Step};
-use crate::delivery::response_excerpt::ResponseExcerpt;
+use crate::cli::answer_body;
 
 /// Longest wait for an answer.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the body of an answer, of which only the beginning is read.
 const BODY_WAIT_MAX: Duration = Duration::from_millis(500);
-const BODY_BYTES_MAX: usize = 300;
 /// Time for the application to notice that a connection was closed, beyond the time of an answer.
 const ABANDONED_WAIT: Duration = Duration::from_millis(250);
 
@@ -166,23 +165,12 @@ async fn write(
 }
 
 async fn read(mut response: Response, took: Duration) -> Answer {
-    let mut body = Vec::new();
-    let all = async {
-        while body.len() <= BODY_BYTES_MAX
-            && let Ok(Some(piece)) = response.chunk().await
-        {
-            body.extend_from_slice(&piece);
-        }
-    };
-    // The part that has arrived by then is shown.
-    drop(timeout(BODY_WAIT_MAX, all).await);
-    body.truncate(BODY_BYTES_MAX);
     Answer {
         status: response.status().as_u16(),
         took,
         date: date(response.headers()),
         location: text(response.headers(), &LOCATION),
-        body: ResponseExcerpt::beginning(&body).as_str().to_owned(),
+        body: answer_body::beginning(&mut response, BODY_WAIT_MAX).await,
     }
 }
 

@@ -7,23 +7,20 @@ use clap::Args;
 use openai_webhooks::{EventType, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use reqwest::Response;
 use reqwest::header::LOCATION;
-use tokio::time::timeout;
 
 use super::SecretArguments;
 use super::request::unix_now;
 use super::sign::{new_event_id, new_webhook_id};
+use crate::cli::answer_body;
 use crate::cli::completions::candidates;
 use crate::cli::failure::{Failure, usage};
 use crate::cli::format::{outln, plain, shown_name};
-use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
 use crate::settings_file::typed_url;
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
 const ANSWER_SECONDS_MAX: u64 = 10;
-/// Most bytes of the answer's body to show.
-const BODY_BYTES_MAX: usize = 300;
 /// Longest wait for the body of an answer.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -161,23 +158,10 @@ impl Sender {
         let mut response = self.post(request).await?;
         let location = response.headers().get(LOCATION);
         let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into());
-        let mut body = Vec::new();
-        let read = async {
-            while body.len() <= BODY_BYTES_MAX
-                && let Ok(Some(piece)) = response.chunk().await
-            {
-                body.extend_from_slice(&piece);
-            }
-        };
-        // The part that has arrived by then is shown.
-        drop(timeout(BODY_WAIT_MAX, read).await);
-        let is_cut = body.len() > BODY_BYTES_MAX;
-        body.truncate(BODY_BYTES_MAX);
-        let said = ResponseExcerpt::beginning(&body);
         Ok(Answer {
             status: response.status().as_u16(),
             location,
-            body: format!("{}{}", said.as_str(), if is_cut { " …" } else { "" }),
+            body: answer_body::beginning(&mut response, BODY_WAIT_MAX).await,
         })
     }
 
