@@ -29,18 +29,14 @@ pub mod wall_clock;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use serde_json::Value;
 use tempfile::TempDir;
-use unwrapd::config::{
-    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
-};
+use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use unwrapd::gateway::Gateway;
 use unwrapd::store::{Bounds, StoreSettings, waiting};
-use unwrapd::telemetry::LogSettings;
 
 use application::{Answer, Application};
 
@@ -239,22 +235,15 @@ fn config(
     store: impl Into<StoreSettings>,
     destinations: Vec<DestinationSettings>,
 ) -> Config {
+    let any = "127.0.0.1:0".parse().unwrap();
     Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin: Some("127.0.0.1:0".parse().unwrap()),
-        server: ServerSettings::default(),
-        log: LogSettings::default(),
-        traces: None,
-        admin_tokens: None,
-        admin_base_path: Arc::default(),
-        admin_url: None,
-        store: store.into(),
+        admin: Some(any),
         endpoints: vec![
             EndpointSettings::new("production", webhooks),
             EndpointSettings::new("staging", openai()),
         ],
         destinations,
-        written: Written::default(),
+        ..Config::new(any, store)
     }
 }
 

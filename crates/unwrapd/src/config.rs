@@ -62,6 +62,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// The usual settings: no port for operators, no endpoints and no destinations yet.
+    pub fn new(listen: SocketAddr, store: impl Into<StoreSettings>) -> Self {
+        Self {
+            listen,
+            admin: None,
+            server: ServerSettings::default(),
+            admin_tokens: None,
+            admin_base_path: Arc::default(),
+            admin_url: None,
+            log: LogSettings::default(),
+            traces: None,
+            store: store.into(),
+            endpoints: Vec::new(),
+            destinations: Vec::new(),
+            written: Written::default(),
+        }
+    }
+
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         Self::read_with(path, |_| {})

@@ -7,7 +7,6 @@ use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,14 +19,11 @@ use super::format::outln;
 use super::stop_signals::StopSignals;
 use super::webhook::secret::generate;
 use super::webhook::trigger::Sender;
-use crate::config::{
-    Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl, Written,
-};
+use crate::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
 use crate::destinations::Kind;
 use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
 use crate::settings_file::typed_url;
-use crate::telemetry::LogSettings;
 use tour::Tour;
 
 /// The usual address to listen on.
@@ -80,22 +76,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut destination = DestinationSettings::of("app", Kind::Http(http));
     // A person waits for the output.
     destination.limits.timeout = ATTEMPT_MAX;
+    let listen = match arguments.listen {
+        Some(address) => address,
+        None => usual_or_free().await,
+    };
     let gateway = Gateway::start(Config {
-        listen: match arguments.listen {
-            Some(address) => address,
-            None => usual_or_free().await,
-        },
-        admin: None,
-        server: ServerSettings::default(),
-        log: LogSettings::default(),
-        traces: None,
-        admin_tokens: None,
-        admin_base_path: Arc::default(),
-        admin_url: None,
-        store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],
-        written: Written::default(),
+        ..Config::new(listen, StoreUrl::Sqlite(db.clone()))
     })
     .await?;
     let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());
