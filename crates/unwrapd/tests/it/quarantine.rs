@@ -29,7 +29,7 @@ async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedReq
     }
 }
 
-async fn retry_all(test: &TestGateway) -> Retried {
+async fn retry_all(test: &TestGateway) -> RetryQuarantinedResult {
     test.gateway.quarantine().retry(None).await.unwrap()
 }
 
