@@ -261,6 +261,13 @@ impl Clock {
         timestamp(self.read().due_now())
     }
 
+    /// [`now`](Self::now) and [`due_now`](Self::due_now) of one instant.
+    #[must_use]
+    pub fn now_and_due(&self) -> (Timestamp, Timestamp) {
+        let reading = self.read();
+        (timestamp(reading.now), timestamp(reading.due_now()))
+    }
+
     /// [`now`](Self::now) and [`stamp`](Self::stamp) of one instant.
     #[must_use]
     pub fn moment(&self) -> Moment {

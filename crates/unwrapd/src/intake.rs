@@ -213,7 +213,7 @@ impl Intake {
             }
         }
         let opened = Opened::at(&wanting);
-        let (now, due_at) = (self.clock.now(), self.clock.due_now());
+        let (now, due_at) = self.clock.now_and_due();
         let recipients: Vec<Recipient> = wanting
             .iter()
             .map(|destination| Recipient {

@@ -1,6 +1,7 @@
 //! `POST /webhooks/{endpoint}`: checked against limits, verified, stored, acknowledged. The only
 //! module that answers OpenAI.
 
+mod completing;
 mod limits;
 mod refusal;
 mod settings;
@@ -28,6 +29,7 @@ use crate::observe::refusals::Refusals;
 use crate::pipeline_events::{PipelineEvent, Steps};
 use crate::quarantine::Quarantine;
 use crate::store::{Accepted, TrafficKind};
+use completing::Completing;
 use refusal::Refusal;
 
 pub(crate) use limits::Limits;
@@ -149,11 +151,10 @@ async fn accept(
         verified_at,
     });
 
-    // In a task of its own: if the sender disconnects, a committed message must still be handed
-    // off.
+    // If the sender disconnects, a committed message must still be handed off.
     let intake = Arc::clone(&receiver.intake);
     let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
-    let kept = tokio::spawn(async move {
+    let kept = Completing::new(async move {
         let kept = intake.keep(message, steps).await;
         if kept != Ok(Accepted::New) {
             intake.clock().take_back(shown);
