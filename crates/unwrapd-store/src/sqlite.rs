@@ -20,6 +20,7 @@ mod statements;
 mod store;
 mod time;
 mod traffic;
+mod unrouted;
 mod upkeep;
 mod writer;
 

@@ -87,6 +87,16 @@ pub(crate) enum Order {
     NewestFirst,
 }
 
+impl Order {
+    /// The number that comes last in a range.
+    pub(crate) fn last_of(self, range: &Seqs) -> i64 {
+        match self {
+            Self::OldestFirst => *range.end(),
+            Self::NewestFirst => *range.start(),
+        }
+    }
+}
+
 /// A message that is selected as far as its own row and its payload show.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {

@@ -36,10 +36,12 @@ CREATE TABLE search_block (
     keys        BLOB    NOT NULL
 ) STRICT;
 
--- The messages that no destination wanted, until they are pruned or replayed to one. A routed message
--- costs nothing here.
+-- The messages that no destination wanted, until they are pruned or replayed to one: ranges of
+-- consecutive messages, each within one dedupe block. The messages after the last block are not
+-- listed yet.
 CREATE TABLE unrouted (
-    seq         INTEGER PRIMARY KEY  -- of the message
+    first_seq   INTEGER PRIMARY KEY,
+    last_seq    INTEGER NOT NULL
 ) STRICT;
 
 -- `id` is `message` times 256 plus a count: the deliveries of a message stand together, and are

@@ -86,12 +86,6 @@ fn present_schema(rig: &mut Rig) {
                 params![number + 1, webhooks::payload(number).as_bytes()],
             )
             .unwrap();
-        let is_wanted = |destination: &Destination| destination.wants(number);
-        if !Destination::ALL.iter().any(is_wanted) {
-            database
-                .execute("INSERT INTO unrouted (seq) VALUES (?)", params![number + 1])
-                .unwrap();
-        }
         for (place, destination) in Destination::ALL.into_iter().enumerate() {
             if destination.wants(number) {
                 database

@@ -1,7 +1,7 @@
 //! The contract of [`Store`] as a suite that every implementation runs. The model runs the part of
 //! it that it models.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
-use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::sqlite::{SqliteStore, check};
 use unwrapd::store::{
     Accepted, Attempt, Bounds, Claimed, DeliveryQueue, DestinationCounts, Inbox, LaneCounts, Lease,
     QUARANTINED_MAX, QuarantinedRequest, Recipient, Settled, Store, StoreError,
@@ -63,8 +63,18 @@ impl SqlitePlace {
     }
 
     fn store(&self, bounds: &Bounds) -> SqliteStore {
-        let path = self.0.path().join("store.db");
-        SqliteStore::open(&path, bounds, at(0)).unwrap()
+        SqliteStore::open(&self.path(), bounds, at(0)).unwrap()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store.db")
+    }
+
+    /// Checks the file as `unwrapd db check` does.
+    pub(crate) fn is_intact(&self) {
+        for found in check(&self.path(), Bounds::default().dedupe, false, at(0)).unwrap() {
+            assert!(found.result.is_ok(), "{found:?}");
+        }
     }
 }
 
@@ -146,13 +156,17 @@ macro_rules! every_store {
             $(
                 #[tokio::test]
                 async fn $modelled() {
-                    super::$modelled(&super::SqlitePlace::new()).await;
+                    let place = super::SqlitePlace::new();
+                    super::$modelled(&place).await;
+                    place.is_intact();
                 }
             )*
             $(
                 #[tokio::test]
                 async fn $promise() {
-                    super::$promise(&super::SqlitePlace::new()).await;
+                    let place = super::SqlitePlace::new();
+                    super::$promise(&place).await;
+                    place.is_intact();
                 }
             )*
         }

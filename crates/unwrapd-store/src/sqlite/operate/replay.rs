@@ -10,6 +10,7 @@ use crate::replay::ReplayStep;
 use crate::sqlite::operate::candidate::deliveries;
 use crate::sqlite::operate::replay_record;
 use crate::sqlite::operate::scan::has_payload;
+use crate::sqlite::unrouted;
 use crate::sqlite::writer::job::Work;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::delivery::Lane;
@@ -41,7 +42,7 @@ pub(crate) fn make_due(
     };
     let to = record.request.to.as_deref();
     let mut due = batch.due(to);
-    begin_again(connection, &batch, to, now)?;
+    begin_again(work, &batch, to, now)?;
     for delivery in &batch.waiting {
         let is_due_now = connection
             .prepare_cached(
@@ -58,11 +59,12 @@ pub(crate) fn make_due(
 }
 
 fn begin_again(
-    connection: &Connection,
+    work: &mut Work<'_>,
     batch: &ReplayBatch,
     to: Option<&str>,
     now: Moment,
 ) -> rusqlite::Result<()> {
+    let connection = work.connection;
     let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
     for delivery in &batch.again {
         connection
@@ -78,9 +80,7 @@ fn begin_again(
                 "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![delivery.id, delivery.message, to, delivery.lane.as_str(), since, now])?;
-        connection
-            .prepare_cached("DELETE FROM unrouted WHERE seq = ?")?
-            .execute(params![delivery.message])?;
+        unrouted::remove(work, delivery.message)?;
     }
     Ok(())
 }

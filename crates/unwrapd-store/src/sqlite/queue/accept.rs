@@ -115,7 +115,10 @@ pub(crate) fn accept(
         return Ok(Err(full));
     }
     let received_at = message.received_at.as_millisecond();
-    let seq = work.state.dedupe_index.add(hashes, received_at);
+    let seq = work
+        .state
+        .dedupe_index
+        .add(hashes, received_at, recipients.is_empty());
     connection
         .prepare_cached(
             "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, \
@@ -134,11 +137,6 @@ pub(crate) fn accept(
     connection
         .prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?
         .execute(params![seq, &*message.payload])?;
-    if recipients.is_empty() {
-        connection
-            .prepare_cached("INSERT INTO unrouted (seq) VALUES (?)")?
-            .execute(params![seq])?;
-    }
     let mut insert = connection.prepare_cached(
         "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
     )?;

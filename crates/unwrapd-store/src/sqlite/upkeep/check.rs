@@ -13,6 +13,7 @@ use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::migration;
 use crate::sqlite::schema;
+use crate::sqlite::unrouted::{FIRST_UNLISTED, IS_UNROUTED};
 use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::id_hashes;
 use unwrapd_core::delivery::earlier;
@@ -112,6 +113,11 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
 
 fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String>> {
     let count = |sql| connection.query_row(sql, (), |row: &Row<'_>| row.get::<_, u64>(0));
+    let unlisted = format!(
+        "SELECT count(*) FROM message WHERE seq < ({FIRST_UNLISTED}) AND ({IS_UNROUTED}) <> coalesce((
+             SELECT last_seq FROM unrouted WHERE first_seq <= message.seq ORDER BY first_seq DESC LIMIT 1
+         ) >= message.seq, FALSE)"
+    );
     for (what, sql) in [
         (
             "belong to no message",
@@ -125,12 +131,7 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
             "are missing, but have attempts",
             "SELECT count(DISTINCT delivery) FROM attempt WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE id = attempt.delivery)",
         ),
-        (
-            "messages are not rightly listed as unrouted",
-            "SELECT count(*) FROM message LEFT JOIN payload USING (seq) LEFT JOIN unrouted USING (seq)
-             WHERE (unrouted.seq IS NOT NULL) <> (payload.seq IS NOT NULL
-                 AND NOT EXISTS (SELECT 1 FROM delivery WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255))",
-        ),
+        ("messages are not rightly listed as unrouted", &unlisted),
     ] {
         let wrong = count(sql)?;
         if wrong > 0 {

@@ -28,9 +28,7 @@ const DERIVE: &str = "
     INSERT OR REPLACE INTO message_block
         SELECT seq >> 12, min(received_at), max(received_at) FROM message
         WHERE seq >> 12 < (SELECT max(seq) >> 12 FROM message) GROUP BY seq >> 12;
-    INSERT OR IGNORE INTO message_endpoint SELECT DISTINCT endpoint FROM message;
-    INSERT INTO unrouted
-        SELECT seq FROM payload WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255);";
+    INSERT OR IGNORE INTO message_endpoint SELECT DISTINCT endpoint FROM message;";
 
 /// An id that was pruned and arrived again.
 const REPEATED: &str = "

@@ -18,6 +18,7 @@ use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::schema;
 use crate::sqlite::traffic;
+use crate::sqlite::unrouted;
 use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::job::Work;
 use unwrapd_core::delivery::later;
@@ -195,7 +196,7 @@ impl OldPage {
         }
         let mut removed = 0;
         for old in &self.messages {
-            if old.content && !remove_content(work.connection, old.seq)? {
+            if old.content && !remove_content(work, old.seq)? {
                 continue;
             }
             removed += u64::from(old.content);
@@ -223,7 +224,8 @@ fn empty_search_block(connection: &Connection) -> rusqlite::Result<Option<i64>> 
 
 /// Deletes the content of a message. Returns false, and deletes nothing, if one of its deliveries
 /// is waiting.
-fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
+fn remove_content(work: &mut Work<'_>, seq: i64) -> rusqlite::Result<bool> {
+    let connection = work.connection;
     let (first, last) = deliveries_of(seq).into_inner();
     let waits = connection
         .prepare_cached("SELECT 1 FROM delivery WHERE id BETWEEN ? AND ? AND state = 'waiting'")?
@@ -238,11 +240,9 @@ fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
         .prepare_cached("DELETE FROM delivery WHERE id BETWEEN ? AND ?")?
         .execute(params![first, last])?;
     connection
-        .prepare_cached("DELETE FROM unrouted WHERE seq = ?")?
-        .execute(params![seq])?;
-    connection
         .prepare_cached("DELETE FROM payload WHERE seq = ?")?
         .execute(params![seq])?;
+    unrouted::remove(work, seq)?;
     Ok(true)
 }
 

@@ -1,9 +1,11 @@
-//! Blocks of the dedupe index on the disk: the hashes and the search keys of consecutive messages.
+//! Blocks of the dedupe index on the disk: the hashes and the search keys of consecutive messages,
+//! and those of them that are unrouted.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::search_keys::SearchKeys;
+use crate::sqlite::unrouted;
 use crate::sqlite::writer::id_hashes::hash;
 
 /// Ids in a block, the unit of removal: 32 KiB of hashes.
@@ -13,17 +15,24 @@ pub(super) const BLOCK_IDS: usize = 4096;
 #[derive(Clone, Copy)]
 pub(super) struct Tail {
     pub(super) hash: u64,
-    /// `None`: read from the payload when the block is written.
-    pub(super) search: Option<SearchKeys>,
+    /// `None`: read from the database when the block is written.
+    pub(super) details: Option<Details>,
     /// Milliseconds since 1970.
     pub(super) received_at: i64,
+}
+
+/// What else a block tells of a message.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Details {
+    pub(super) search: SearchKeys,
+    pub(super) is_unrouted: bool,
 }
 
 impl Tail {
     /// Placeholder for a deleted message: it is in no set, and counts as oldest.
     pub(super) const NONE: Self = Self {
         hash: 0,
-        search: None,
+        details: None,
         received_at: i64::MIN,
     };
 
@@ -31,7 +40,7 @@ impl Tail {
     pub(super) fn read(message: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
-            search: None,
+            details: None,
             received_at: message.get(3)?,
         })
     }
@@ -80,12 +89,14 @@ pub(super) fn write_block(
         .flat_map(|tail| tail.hash.to_le_bytes())
         .collect();
     let mut search_keys = Vec::with_capacity(block.len() * SearchKeys::BYTES);
+    let mut is_unrouted = Vec::with_capacity(block.len());
     for (seq, tail) in (first_seq..).zip(block) {
-        let keys = match tail.search {
-            Some(keys) => keys,
-            None => stored_keys(connection, seq)?,
+        let details = match tail.details {
+            Some(details) => details,
+            None => stored_details(connection, seq)?,
         };
-        search_keys.extend(keys.to_bytes());
+        search_keys.extend(details.search.to_bytes());
+        is_unrouted.push(details.is_unrouted);
     }
     connection
         .prepare_cached("INSERT INTO dedupe_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
@@ -93,7 +104,14 @@ pub(super) fn write_block(
     connection
         .prepare_cached("INSERT INTO search_block (first_seq, keys) VALUES (?, ?)")?
         .execute(params![first_seq, search_keys])?;
-    Ok(())
+    unrouted::list_block(connection, first_seq, &is_unrouted)
+}
+
+fn stored_details(connection: &Connection, seq: i64) -> rusqlite::Result<Details> {
+    Ok(Details {
+        search: stored_keys(connection, seq)?,
+        is_unrouted: unrouted::is_unrouted(connection, seq)?,
+    })
 }
 
 /// The keys at the beginning of a stored payload. The rest is not read, because this runs for

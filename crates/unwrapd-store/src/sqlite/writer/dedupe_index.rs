@@ -13,7 +13,9 @@ use hashbrown::HashTable;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::sqlite::writer::dedupe_block::{BLOCK_IDS, Tail, hashes, messages_from, write_block};
+use crate::sqlite::writer::dedupe_block::{
+    BLOCK_IDS, Details, Tail, hashes, messages_from, write_block,
+};
 use crate::sqlite::writer::id_hashes::IdHashes;
 
 /// Maximum number of ids in the set, at about 14 bytes each (18 just after the set has grown): a
@@ -155,18 +157,30 @@ impl DedupeIndex {
 
     /// Adds an id with its arrival time, in milliseconds since 1970, and returns the number of its
     /// message. The change takes effect when the transaction is committed.
-    pub(crate) fn add(&mut self, hashes: IdHashes, received_at: i64) -> i64 {
+    pub(crate) fn add(&mut self, hashes: IdHashes, received_at: i64, is_unrouted: bool) -> i64 {
         let IdHashes { dedupe, search } = hashes;
         let seq = self.next_seq;
         self.insert(dedupe, seq);
         self.tail.push(Tail {
             hash: dedupe,
-            search: Some(search),
+            details: Some(Details {
+                search,
+                is_unrouted,
+            }),
             received_at,
         });
         self.uncommitted += 1;
         self.next_seq += 1;
         seq
+    }
+
+    /// Records that a message has changed: its block is written from the database.
+    pub(crate) fn read_later(&mut self, seq: i64) {
+        let first_seq = self.next_seq - signed(self.tail.len());
+        let place = usize::try_from(seq - first_seq).ok();
+        if let Some(tail) = place.and_then(|place| self.tail.get_mut(place)) {
+            tail.details = None;
+        }
     }
 
     /// Writes full blocks, in the transaction that added the last of their ids.
@@ -311,7 +325,7 @@ mod tests {
                 dedupe: hash_of(number),
                 search: SearchKeys::default(),
             };
-            dedupe_index.add(hashes, 0);
+            dedupe_index.add(hashes, 0, false);
             connection
                 .execute(
                     "INSERT INTO message VALUES (?, 'production', ?, 0)",

@@ -1,12 +1,14 @@
 //! Messages that no destination wanted.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use unwrapd::delivery::Next;
 use unwrapd::store::replay::{Counts, Replay};
-use unwrapd::store::{Bounds, MessageCount, PAGE_MAX, Page};
+use unwrapd::store::{Bounds, MessageCount, PAGE_MAX, Page, Store};
 
 use super::replay::{accept_as, due, filter, found, ids, replay_of, run, settle_all};
 use super::{DAY, Place, PostgresPlace, SqlitePlace, at, message, prune};
@@ -15,6 +17,7 @@ every_store!(;
     a_message_that_no_destination_wanted_is_unrouted_until_it_is_pruned,
     an_unrouted_message_is_replayed_to_a_named_destination_only,
     unrouted_messages_are_found_page_by_page_among_others,
+    a_replayed_message_is_unrouted_no_more_wherever_it_stands,
 );
 
 const UNROUTED: &str = r#"{"status":["unrouted"]}"#;
@@ -102,6 +105,24 @@ async fn an_unrouted_message_is_replayed_to_a_named_destination_only(place: &dyn
     assert_eq!(plan.counts, Counts::default());
 }
 
+/// The ids of all unrouted messages, the newest first.
+async fn all_unrouted(store: &Arc<dyn Store>) -> Vec<String> {
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = Page {
+            after,
+            limit: PAGE_MAX,
+        };
+        let found = store.list_messages(&filter(UNROUTED), at(2), page).await;
+        let found = found.unwrap();
+        seen.extend(ids(&found));
+        after = found.next;
+        if after.is_none() {
+            return seen;
+        }
+    }
+}
+
 /// More than one piece of the list holds, forwards and backwards.
 async fn unrouted_messages_are_found_page_by_page_among_others(place: &dyn Place) {
     const MESSAGES: usize = 2_600;
@@ -120,20 +141,7 @@ async fn unrouted_messages_are_found_page_by_page_among_others(place: &dyn Place
         }
     }
     accepted.join_all().await;
-    let (mut seen, mut after) = (Vec::new(), None);
-    loop {
-        let page = Page {
-            after,
-            limit: PAGE_MAX,
-        };
-        let found = store.list_messages(&filter(UNROUTED), at(2), page).await;
-        let found = found.unwrap();
-        seen.extend(ids(&found));
-        after = found.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let mut seen = all_unrouted(&store).await;
     assert!(seen.iter().all(|id| !id.starts_with("wh_routed")));
     seen.sort();
     seen.dedup();
@@ -144,4 +152,52 @@ async fn unrouted_messages_are_found_page_by_page_among_others(place: &dyn Place
     };
     let plan = store.plan(&to_late, at(3)).await.unwrap();
     assert_eq!(plan.counts.messages, MESSAGES as u64);
+}
+
+/// SQLite lists the messages of a full block of 4,096, and searches the others one by one.
+async fn a_replayed_message_is_unrouted_no_more_wherever_it_stands(place: &dyn Place) {
+    const BLOCK: usize = 4_096;
+    let accept = async |store: &Arc<dyn Store>, numbers: Range<usize>| {
+        let mut accepted = JoinSet::new();
+        for number in numbers {
+            let store = Arc::clone(store);
+            accepted.spawn(async move {
+                let unrouted = message(&format!("wh_{number}"), at(1));
+                store.accept(unrouted, vec![]).await.unwrap();
+            });
+            if accepted.len() == 500 {
+                while accepted.join_next().await.is_some() {}
+            }
+        }
+        accepted.join_all().await;
+    };
+    let store = place.open().await;
+    accept(&store, 0..BLOCK + 100).await;
+    let newest_first = all_unrouted(&store).await;
+    assert_eq!(newest_first.len(), BLOCK + 100);
+    // The last message, and the first, the last and others of the full block.
+    let places = [0, 99, 100, 101, 2_000, BLOCK + 99];
+    let replayed = places.map(|place| newest_first[place].clone());
+    let to_late = Replay {
+        to: Some("late".into()),
+        ..replay_of(&format!(r#"{{"webhook_id":{replayed:?}}}"#))
+    };
+    assert_eq!(run(&store, &to_late, "t1", 3).await.deliveries, 6);
+    let expected = |newer: Range<usize>| {
+        let newer = newer.map(|number| format!("wh_{number}"));
+        let all = newer.chain(newest_first.iter().cloned());
+        let left = all.filter(|id| !replayed.contains(id));
+        left.collect::<BTreeSet<_>>()
+    };
+    let found = async |store| BTreeSet::from_iter(all_unrouted(store).await);
+    assert!(found(&store).await == expected(0..0));
+
+    // These fill the second block.
+    let newer = BLOCK + 100..2 * BLOCK + 50;
+    accept(&store, newer.clone()).await;
+    assert!(found(&store).await == expected(newer.clone()));
+    store.close().await;
+    let store = place.open().await;
+    assert!(found(&store).await == expected(newer));
+    assert_eq!(due(&store, "late", 7).await.len(), 6);
 }
