@@ -1,5 +1,6 @@
 //! `unwrapd mock` as a process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -8,16 +9,22 @@ use openai_webhooks::Secret;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::timeout;
 use unwrapd_mock::{Mock, Report, Settings};
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{assert_told, program, told, unwrapd};
-use crate::support::{APP_SECRET, OPENAI_SECRET, TestGateway, client, destination};
+use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, TestGateway, client, destination};
+
+const COMMANDS: &str = include_str!("../../../../docs/reference/commands.md");
 
 /// A running mock, whose output is JSON.
 struct Mocking {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// Its output, until the test closes it.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+    /// Its first line.
+    listening: Value,
     base_url: String,
 }
 
@@ -42,20 +49,20 @@ impl Mocking {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut mocking = Self {
             child,
-            lines,
+            lines: Some(lines),
+            listening: Value::Null,
             base_url: String::new(),
         };
-        let listening = mocking.next();
-        assert_eq!(listening["kind"], "listening");
-        listening["base_url"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut mocking.base_url);
+        mocking.listening = mocking.next();
+        assert_eq!(mocking.listening["kind"], "listening");
+        let base_url = mocking.listening["base_url"].as_str().unwrap();
+        mocking.base_url = base_url.to_owned();
         mocking
     }
 
     fn next(&mut self) -> Value {
-        let line = self.lines.next().expect("it runs").unwrap();
+        let lines = self.lines.as_mut().unwrap();
+        let line = lines.next().expect("it runs").unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
@@ -85,7 +92,7 @@ impl Mocking {
         self.signal(Signal::INT);
         let code = self.child.wait().unwrap().code();
         let mut text = String::new();
-        for line in self.lines.by_ref() {
+        for line in self.lines.take().into_iter().flatten() {
             text += &line.unwrap();
         }
         let mut stderr = self.child.stderr.take().unwrap();
@@ -216,6 +223,58 @@ fn a_mistake_in_the_command_line_is_exit_code_2_with_the_remedy() {
         assert_eq!(output.status.code(), Some(2), "{}", told(&output));
         assert_told(&output, remedy);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_json_line_has_the_fields_of_the_reference() {
+    let (_, section) = COMMANDS.split_once("### JSON lines of `mock`").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut documented: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let in_backticks = |cell: &'static str| cell.split('`').skip(1).step_by(2);
+        let kind = in_backticks(cells[1]).next().unwrap();
+        let fields = documented.entry(kind).or_default();
+        fields.insert("kind");
+        fields.extend(in_backticks(cells[2]));
+    }
+
+    let application = Application::start([Answer::IfVerified]).await;
+    let mut mock = Mocking::start(&["--speed", "60", "--endpoint", &application.url]);
+    let request = json!({"model": "gpt-6-astra", "input": "Hi", "background": true});
+    mock.post("/v1/responses", request).await;
+    let mut lines = vec![mock.listening.clone()];
+    lines.extend(["request", "event", "attempt"].map(|kind| mock.next_of(kind)));
+    for line in &lines {
+        let fields = line.as_object().unwrap().keys().map(String::as_str);
+        let documented = documented.remove(line["kind"].as_str().unwrap());
+        assert_eq!(documented, Some(fields.collect()), "{line}");
+    }
+    assert!(documented.is_empty(), "{documented:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_closes_the_output_ends_the_mock_quietly() {
+    let mut mock = Mocking::start(&[]);
+    mock.lines = None;
+    let url = format!("{}/files", mock.base_url);
+    // A process that another test starts has the reader too for a moment, so the first lines may
+    // still be written. The mock may end before an answer arrives.
+    let ended = async {
+        loop {
+            drop(client().get(&url).bearer_auth("any").send().await);
+            if let Some(status) = mock.child.try_wait().unwrap() {
+                return status.code();
+            }
+        }
+    };
+    let code = timeout(PATIENCE, ended).await;
+    let code = code.expect("it ends");
+    let mut stderr = String::new();
+    let mut pipe = mock.child.stderr.take().unwrap();
+    pipe.read_to_string(&mut stderr).unwrap();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.ends_with("Press Ctrl-C to stop.\n"), "{stderr}");
 }
 
 #[test]
