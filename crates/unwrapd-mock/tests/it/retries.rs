@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::support::{Api, Application, Reply, SECRET};
+use crate::support::{Api, Application, PATIENCE, Reply, SECRET};
 
 const HOURS_72: u64 = 72 * 60 * 60;
 
@@ -84,7 +85,7 @@ async fn an_application_that_does_not_answer_in_time_has_failed() {
     let mut application = Application::answering([Reply::Hang, Reply::Status(204)]).await;
     let mut api = Api::with(|settings| {
         settings.endpoints.push(application.endpoint());
-        settings.answer_timeout = Duration::from_millis(200);
+        settings.answer_timeout = Duration::from_secs(1);
     })
     .await;
     send(&api, "response.completed").await;
@@ -154,12 +155,17 @@ async fn a_retry_goes_to_the_present_url_and_a_deleted_endpoint_gets_none() {
     assert_eq!(api.delete(&path).await.0, 200);
     api.advance("1h").await;
     send(&api, "batch.failed").await;
-    let (_, deliveries) = api.get("/_mock/deliveries").await;
-    assert_eq!(deliveries["data"].as_array().unwrap().len(), 1);
-    assert_eq!(
-        deliveries["data"][0]["attempts"].as_array().unwrap().len(),
-        2
-    );
+    let dropped = async {
+        loop {
+            let (_, deliveries) = api.get("/_mock/deliveries").await;
+            if deliveries["data"][0]["state"] == "dropped" {
+                return deliveries["data"].clone();
+            }
+        }
+    };
+    let deliveries = timeout(PATIENCE, dropped).await.unwrap();
+    assert_eq!(deliveries.as_array().unwrap().len(), 1);
+    assert_eq!(deliveries[0]["attempts"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
