@@ -32,8 +32,8 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Delay after a failure to accept a connection, for example for lack of open files.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// Most characters of a path in a report.
-const PATH_MAX: usize = 256;
+/// Most characters of a method and of a path in a report.
+const REPORTED_MAX: usize = 256;
 
 /// Accepts connections without end.
 pub(crate) async fn serve(listener: TcpListener, engine: Shared) {
@@ -143,12 +143,12 @@ async fn around(State(engine): State<Shared>, request: Request, next: Next) -> R
     let started = Instant::now();
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
+    // Only pages of browsers send it. The page of a stranger must not make the mock post anywhere.
+    if request.headers().contains_key(header::ORIGIN) {
+        let message = "The mock is not for pages of a browser.";
+        return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
+    }
     if path.starts_with("/_mock/") {
-        // Only pages of browsers send it, and no page has a reason to.
-        if request.headers().contains_key(header::ORIGIN) {
-            let message = "The control routes are not for pages of a browser.";
-            return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
-        }
         return next.run(request).await;
     }
     let request_id = ids::new("req_");
@@ -174,8 +174,8 @@ async fn around(State(engine): State<Shared>, request: Request, next: Next) -> R
     project.report(Report::Request {
         at: project.now.seconds(),
         request_id,
-        method,
-        path: path.chars().take(PATH_MAX).collect(),
+        method: method.chars().take(REPORTED_MAX).collect(),
+        path: path.chars().take(REPORTED_MAX).collect(),
         status: response.status().as_u16(),
         scripted: fault.is_some(),
     });

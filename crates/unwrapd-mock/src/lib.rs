@@ -106,6 +106,8 @@ impl Mock {
                 added.map_err(|error| StartError::Settings(error.to_string()))?;
             }
             for (url, secret) in endpoints {
+                webhook_endpoints::check_url(&url, project.settings.allow_remote)
+                    .map_err(|error| StartError::Settings(error.message))?;
                 let text = url.to_string();
                 let added = project.add_endpoint("start", (url, &text), None, secret);
                 added.map_err(|error| StartError::Settings(error.message))?;

@@ -22,6 +22,7 @@ use crate::http::Shared;
 use crate::ids;
 use crate::page::Query;
 use crate::project::Project;
+pub(crate) use parameters::check_url;
 use parameters::{event_type, event_types, is_subscribable, is_type, name, url};
 
 /// Most endpoints. One more is refused.

@@ -45,25 +45,30 @@ pub(super) fn name(body: &Body) -> Result<Option<&str>, ApiError> {
     body.optional_text_of("name", 1..=NAME_MAX)
 }
 
-/// OpenAI accepts HTTPS only. A mock on loopback also posts to loopback without TLS.
 pub(super) fn url(body: &Body, allow_remote: bool) -> Result<Option<(Url, &str)>, ApiError> {
     let Some(text) = body.optional_text_of("url", 1..=URL_MAX)? else {
         return Ok(None);
     };
-    let invalid = |message: &str| ApiError::invalid("url", format!("Invalid 'url': {message}."));
-    let url = Url::parse(text).map_err(|_| invalid("expected a URL"))?;
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_remote || is_loopback(&url) => {}
-        "http" => {
-            return Err(invalid(
-                "expected HTTPS; the mock also accepts http:// with a loopback host, and with any \
-                 host if it runs with --allow-remote",
-            ));
-        }
-        _ => return Err(invalid("expected HTTPS")),
-    }
+    let url = Url::parse(text).map_err(|_| invalid_url("expected a URL"))?;
+    check_url(&url, allow_remote)?;
     Ok(Some((url, text)))
+}
+
+/// OpenAI accepts HTTPS only. The mock also posts to loopback without TLS.
+pub(crate) fn check_url(url: &Url, allow_remote: bool) -> Result<(), ApiError> {
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if allow_remote || is_loopback(url) => Ok(()),
+        "http" => Err(invalid_url(
+            "expected HTTPS; the mock also accepts http:// with a loopback host, and with any host \
+             if it runs with --allow-remote",
+        )),
+        _ => Err(invalid_url("expected HTTPS")),
+    }
+}
+
+fn invalid_url(message: &str) -> ApiError {
+    ApiError::invalid("url", format!("Invalid 'url': {message}."))
 }
 
 fn is_loopback(url: &Url) -> bool {

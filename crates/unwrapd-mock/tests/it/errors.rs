@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use openai_webhooks::Secret;
 use serde_json::json;
 use unwrapd_mock::{Mock, Settings, StartError};
 
-use crate::support::Api;
+use crate::support::{Api, SECRET};
 
 #[tokio::test]
 async fn a_request_without_a_key_is_answered_401_in_openais_form() {
@@ -105,15 +106,13 @@ async fn the_agents_api_needs_its_beta_header() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_browser_cannot_use_the_control_routes() {
+async fn a_page_of_a_browser_cannot_use_the_mock() {
     let api = Api::start().await;
-    let request = api.request("POST", "/_mock/clock");
-    let answer = request
-        .header("origin", "http://example.com")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), 403);
+    for path in ["/_mock/calls", "/v1/webhook_endpoints"] {
+        let request = api.request("POST", path);
+        let request = request.header("origin", "http://example.com");
+        assert_eq!(request.send().await.unwrap().status(), 403, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -124,6 +123,25 @@ async fn an_address_beyond_loopback_must_be_allowed() {
     assert!(matches!(refused, StartError::Remote(_)), "{refused}");
     settings.allow_remote = true;
     Mock::start(settings).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_beyond_loopback_needs_https_or_must_be_allowed() {
+    let secret = Secret::parse(SECRET).unwrap();
+    let with = |url: &str, allow_remote| {
+        let mut settings = Settings::default();
+        settings.allow_remote = allow_remote;
+        settings.endpoints = vec![(url.parse().unwrap(), secret.clone())];
+        Mock::start(settings)
+    };
+    let refused = with("http://example.com/", false).await.unwrap_err();
+    assert!(refused.to_string().contains("--allow-remote"), "{refused}");
+    for (url, allow_remote) in [
+        ("http://example.com/", true),
+        ("https://example.com/", false),
+    ] {
+        with(url, allow_remote).await.unwrap().stop().await;
+    }
 }
 
 #[tokio::test]
