@@ -27,6 +27,8 @@ const LIVE: &str = "live_u0_";
 const FAILS_AFTER: Duration = Duration::from_secs(1);
 /// Largest request to accept a call whose session is stored, in bytes.
 const SESSION_BYTES_MAX: usize = 16 * 1024;
+/// Longest target of a transfer, in characters.
+const TARGET_MAX: usize = 2048;
 /// Default and largest limit of a list.
 const LIMITS: (usize, usize) = (20, 100);
 
@@ -116,7 +118,7 @@ pub(crate) async fn control_realtime(
             let status = body.integer("status_code")?.unwrap_or(603);
             project.reject(&id, REALTIME, status)
         }
-        "refer" => project.refer(&id, REALTIME, body.text("target_uri")?),
+        "refer" => project.refer(&id, REALTIME, target(&body)?),
         "hangup" => project.hang_up(&id, REALTIME),
         _ => Err(unknown_action(&action)),
     }
@@ -158,7 +160,7 @@ pub(crate) async fn control_live(
             project.reject(&id, LIVE, status)
         }
         "refer" => {
-            let target = body.text("target_uri")?;
+            let target = target(&body)?;
             if target.trim().is_empty() {
                 let message = "Invalid 'target_uri': expected a URI.";
                 return Err(ApiError::invalid("target_uri", message));
@@ -168,6 +170,12 @@ pub(crate) async fn control_live(
         "hangup" => project.hang_up(&id, LIVE),
         _ => Err(unknown_action(&action)),
     }
+}
+
+/// The target of a transfer.
+fn target(body: &Body) -> Result<&str, ApiError> {
+    let target = body.optional_text_of("target_uri", 1..=TARGET_MAX)?;
+    target.ok_or_else(|| ApiError::missing("target_uri"))
 }
 
 fn unknown_action(action: &str) -> ApiError {

@@ -26,6 +26,8 @@ const DELAY_MAX: Duration = Duration::from_secs(8 * 60 * 60);
 const JITTER_PERCENT: u32 = 10;
 /// Delay before a duplicate.
 const DUPLICATE_AFTER: Duration = Duration::from_secs(30);
+/// Most characters of a resource: one from a control route is of any length.
+const RESOURCE_MAX: usize = 256;
 /// The status that ends the retries of events about safety, by OpenAI's specification.
 const GONE: u16 = 410;
 
@@ -89,10 +91,11 @@ impl Project {
 
     /// Plans the delivery of an event to each endpoint that wants it.
     pub(crate) fn send_event(&mut self, id: &str, kind: &str, resource: &str, payload: String) {
+        let resource: String = resource.chars().take(RESOURCE_MAX).collect();
         let event = Arc::new(Event {
             id: id.into(),
             kind: kind.into(),
-            resource: resource.into(),
+            resource: resource.clone(),
             payload,
         });
         let wanting: Vec<String> = self
@@ -105,7 +108,7 @@ impl Project {
             at: self.now.seconds(),
             event_id: id.into(),
             r#type: kind.into(),
-            resource: resource.into(),
+            resource,
             endpoints: wanting.len(),
         });
         for endpoint_id in wanting {

@@ -3,12 +3,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::deliveries;
+use crate::files::UPLOADS_MAX;
 use crate::project::Project;
 use crate::report::Report;
 use crate::sender::Sender;
@@ -20,6 +21,7 @@ const REPORTS_MAX: usize = 4096;
 pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) sender: Sender,
+    pub(crate) uploads: Semaphore,
     project: Mutex<Project>,
     /// Wakes [`Engine::run`] after each use of the project, which may have planned something.
     used: Notify,
@@ -35,6 +37,7 @@ impl Engine {
         Ok(Arc::new(Self {
             clock,
             sender,
+            uploads: Semaphore::new(UPLOADS_MAX),
             project: Mutex::new(project),
             used: Notify::new(),
             reports,

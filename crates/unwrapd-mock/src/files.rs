@@ -20,6 +20,8 @@ use crate::project::Project;
 
 /// Largest body of an upload, in bytes. OpenAI takes 200 MB for a batch.
 const UPLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most uploads at a time. Further ones wait.
+pub(crate) const UPLOADS_MAX: usize = 4;
 /// Most bytes of all files together.
 pub(crate) const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Longest name of a file, in characters.
@@ -104,6 +106,7 @@ pub(crate) async fn create(
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
+    let _permit = engine.uploads.acquire().await;
     let body = body::read(request, UPLOAD_BYTES_MAX).await?;
     let parts = multipart::parse(&content_type, &body)
         .ok_or_else(|| ApiError::bad_request("The body is not a valid multipart/form-data."))?;

@@ -21,6 +21,8 @@ use crate::rules::Job;
 const TURN: Duration = Duration::from_secs(2);
 /// The action that a session requires whose environment is not connected.
 const ENVIRONMENT_CONNECTION: &str = "environment_connection";
+/// Most inputs of a request.
+const INPUTS_MAX: usize = 100;
 /// What the type of each input begins with.
 const INPUT: &str = "agent.session.input.";
 
@@ -160,6 +162,10 @@ pub(crate) async fn input(
 ) -> Result<StatusCode, ApiError> {
     let events = body.required("events")?.as_array();
     let events = events.ok_or_else(|| ApiError::not_a("an array", "events"))?;
+    if events.len() > INPUTS_MAX {
+        let message = format!("Invalid 'events': the mock takes {INPUTS_MAX} in a request.");
+        return Err(ApiError::invalid("events", message));
+    }
     let mut project = engine.project();
     for event in events {
         let session = project.session(&id)?;

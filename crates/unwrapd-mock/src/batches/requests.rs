@@ -12,6 +12,8 @@ use crate::responses;
 
 /// Most requests of a batch.
 const REQUESTS_MAX: usize = 50_000;
+/// Most characters of a model that are kept.
+const MODEL_MAX: usize = 256;
 /// Most errors of a file that are listed.
 const ERRORS_MAX: usize = 100;
 
@@ -86,10 +88,11 @@ fn parse_line(
     if !value["body"].is_object() {
         return Err(("missing_required_parameter", "The line has no body."));
     }
+    let model = value["body"]["model"].as_str();
     Ok(BatchRequest {
         custom_id: custom_id.into(),
         url,
-        model: value["body"]["model"].as_str().map(Into::into),
+        model: model.map(|model| model.chars().take(MODEL_MAX).collect()),
         body: value["body"].take(),
     })
 }

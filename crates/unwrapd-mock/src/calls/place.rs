@@ -74,7 +74,7 @@ fn webhooks(body: &Body) -> Result<Vec<(&'static str, &'static str)>, ApiError> 
     let known = |kind: &Value| WEBHOOKS.into_iter().find(|(known, _)| kind == known);
     let webhooks: Option<Vec<_>> = kinds.iter().map(known).collect();
     webhooks
-        .filter(|webhooks| !webhooks.is_empty())
+        .filter(|webhooks| (1..=WEBHOOKS.len()).contains(&webhooks.len()))
         .ok_or_else(|| {
             let kinds = WEBHOOKS.map(|(kind, _)| kind).join("', '");
             ApiError::invalid(

@@ -116,6 +116,40 @@ async fn a_page_of_a_browser_cannot_use_the_mock() {
 }
 
 #[tokio::test]
+async fn a_list_in_a_request_that_would_cause_endless_work_is_refused() {
+    let api = Api::start().await;
+    let webhooks = json!({"webhooks": vec!["live.call.incoming"; 4]});
+    assert_eq!(api.post("/_mock/calls", webhooks).await.0, 400);
+    let session = json!({
+        "agent": {"model": "m"}, "environment": {"type": "none"}, "input": "Hi",
+    });
+    let session = api.make("/v1/agents/sessions", session).await;
+    let path = format!(
+        "/v1/agents/sessions/{}/events",
+        session["id"].as_str().unwrap()
+    );
+    let cancel = json!({"type": "agent.session.input.cancel"});
+    for (count, status) in [(100, 202), (101, 400)] {
+        let inputs = json!({"events": vec![cancel.clone(); count]});
+        assert_eq!(api.post(&path, inputs).await.0, status, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_short_whatever_the_request_names() {
+    let api = Api::start().await;
+    let mut reports = api.mock.subscribe();
+    let long = "a".repeat(10_000);
+    let event = json!({"type": "response.paused", "data": {"id": long}});
+    api.make("/_mock/events", event).await;
+    api.get(&format!("/v1/{long}")).await;
+    for field in ["resource", "path"] {
+        let report = serde_json::to_value(reports.recv().await.unwrap()).unwrap();
+        assert_eq!(report[field].as_str().unwrap().len(), 256, "{report}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_beyond_loopback_must_be_allowed() {
     let mut settings = Settings::default();
     settings.listen = SocketAddr::from(([0, 0, 0, 0], 0));
