@@ -10,6 +10,8 @@ mod webhook;
 
 mod torture;
 
+mod mock;
+
 mod db;
 
 mod completions;
@@ -89,6 +91,8 @@ enum Command {
     Sign(sign::Arguments),
     /// Generate a webhook secret and print it
     Secret,
+    /// Run a mock of the part of OpenAI that ends in a webhook
+    Mock(mock::Arguments),
     /// Check, back up, move or prune the store
     #[command(subcommand)]
     Db(db::Command),
@@ -193,6 +197,7 @@ fn run_on(
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Secret => secret::run(),
+        Command::Mock(arguments) => runtime.block_on(mock::run(&arguments)),
         Command::Db(command) => runtime.block_on(db::run(&command)),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),

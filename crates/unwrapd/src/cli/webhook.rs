@@ -13,7 +13,7 @@ pub(super) mod request;
 use std::path::PathBuf;
 
 use clap::Args;
-use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Webhooks};
+use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret, Webhooks};
 
 use super::failure::{Failure, usage};
 use crate::settings_file::SecretSource;
@@ -30,10 +30,13 @@ pub(super) struct SecretArguments {
 }
 
 impl SecretArguments {
+    pub(super) fn secret(&self) -> Result<Secret, Failure> {
+        self.source().read().map_err(usage)
+    }
+
     /// The signer and verifier with this secret.
     pub(super) fn webhooks(&self) -> Result<Webhooks, Failure> {
-        let secret = self.source().read().map_err(usage)?;
-        Ok(Webhooks::from(&secret))
+        Ok(Webhooks::from(&self.secret()?))
     }
 
     fn source(&self) -> SecretSource {

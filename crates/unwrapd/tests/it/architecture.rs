@@ -301,6 +301,14 @@ fn each_crate_depends_only_on_what_its_purpose_needs() {
         ("unwrapd-core", [&http[..], &databases].concat()),
         ("unwrapd-store", http.to_vec()),
         ("unwrapd", databases.to_vec()),
+        (
+            "unwrapd-mock",
+            [
+                &["unwrapd", "unwrapd-core", "unwrapd-store"][..],
+                &databases,
+            ]
+            .concat(),
+        ),
     ] {
         let dependencies = dependencies(name);
         for dependency in forbidden {
@@ -309,6 +317,15 @@ fn each_crate_depends_only_on_what_its_purpose_needs() {
                 "{name} depends on {dependency}"
             );
         }
+    }
+}
+
+/// The mock plays OpenAI. A gateway that knew it would be tested against itself.
+#[test]
+fn only_its_command_names_the_mock() {
+    for (path, text) in sources() {
+        let is_command = path == "cli/mock.rs";
+        assert_eq!(text.contains("unwrapd_mock::"), is_command, "{path}");
     }
 }
 

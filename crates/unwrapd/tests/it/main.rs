@@ -45,6 +45,7 @@ mod metrics;
 mod migrate;
 mod mistaken_secrets;
 mod mistakes;
+mod mock;
 mod night;
 mod odd_events;
 mod openapi;
