@@ -138,14 +138,15 @@ impl Intake {
         &self.oddities
     }
 
-    /// Stores the message with a delivery for each destination that subscribes to it, and wakes its
-    /// dispatchers. `steps` are those of its request, for its trace.
+    /// Stores the message with a delivery for each destination that subscribes to it by these rules,
+    /// and wakes its dispatchers. `steps` are those of its request, for its trace.
     pub(crate) async fn keep(
         &self,
+        rules: &Rules,
         message: Message,
         steps: Option<Steps>,
     ) -> Result<Accepted, StoreError> {
-        let wanting = self.rules().wanting(&message);
+        let wanting = rules.wanting(&message);
         self.keep_for(message, wanting, steps).await
     }
 

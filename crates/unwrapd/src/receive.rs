@@ -23,7 +23,7 @@ use tracing::Level;
 
 use crate::clock::{Clock, Shown};
 use crate::crash::{self, CrashPoint};
-use crate::intake::{self, Intake};
+use crate::intake::{self, Intake, Rules};
 use crate::message::{Message, ReadMessage};
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::{PipelineEvent, Steps};
@@ -70,26 +70,27 @@ async fn receive(
     endpoint: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
+    // One set of rules applies to the whole request.
+    let rules = receiver.intake.rules();
     let configured = endpoint
         .ok()
-        .map(|Path(endpoint)| endpoint)
-        .filter(|endpoint| receiver.intake.rules().endpoints.contains_key(endpoint));
-    let Some(endpoint) = configured else {
+        .filter(|Path(endpoint)| rules.endpoints.contains_key(endpoint));
+    let Some(Path(endpoint)) = configured else {
         return Err(wrong_path::unknown_endpoint(&receiver, &request));
     };
     let events = receiver.intake.events();
     let started = events.is_observed(Level::DEBUG).then(Instant::now);
-    accept(&receiver, &endpoint, request)
+    accept(&receiver, rules, &endpoint, request)
         .await
         .inspect_err(|refusal| refusal.emit(&receiver, &endpoint, started))
 }
 
 async fn accept(
     receiver: &Arc<Receiver>,
+    rules: Arc<Rules>,
     endpoint: &str,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
-    let rules = receiver.intake.rules();
     let Some(configured) = rules.endpoints.get(endpoint) else {
         return Err(Refusal::NoSuchPath);
     };
@@ -155,7 +156,7 @@ async fn accept(
     let intake = Arc::clone(&receiver.intake);
     let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
     let kept = Completing::new(async move {
-        let kept = intake.keep(message, steps).await;
+        let kept = intake.keep(&rules, message, steps).await;
         if kept != Ok(Accepted::New) {
             intake.clock().take_back(shown);
         }

@@ -4,7 +4,7 @@
 //! count in memory costs a lock. A crash loses the counts since the last successful write, about a
 //! second.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Traffic(Arc<Mutex<Counts>>);
 #[derive(Debug, Default)]
 struct Counts {
     /// By the beginning of the minute in milliseconds, kind and name.
-    by_minute: HashMap<(i64, TrafficKind), HashMap<String, u64>>,
+    by_minute: BTreeMap<(i64, TrafficKind), BTreeMap<String, u64>>,
     len: usize,
 }
 

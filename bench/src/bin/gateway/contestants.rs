@@ -155,7 +155,9 @@ impl Gateway {
 
     /// Address of the admin port.
     pub fn admin(&self) -> anyhow::Result<&str> {
-        self.admin.as_deref().context("the gateway has no admin port")
+        self.admin
+            .as_deref()
+            .context("the gateway has no admin port")
     }
 
     /// Sets the level of the log. The default is that of the gateway.

@@ -53,6 +53,8 @@ pub enum Scenario {
     PgDeliver,
     /// Two gateways on one PostgreSQL server beside one gateway
     PgTwo,
+    /// Time of pages and lists with a million messages stored on PostgreSQL
+    PgPages,
     /// Latency of a claim with a thousand and with a million due deliveries on PostgreSQL
     PgClaims,
 }
@@ -117,6 +119,7 @@ impl Scenario {
             Self::PgReceive => pg_receive::run(installed, scale, report),
             Self::PgDeliver => deliver::run_on_postgres(installed, scale, report),
             Self::PgTwo => pg_two::run(installed, scale, report),
+            Self::PgPages => pages::run_on_postgres(installed, scale, report),
             Self::PgClaims => pg_claims::run(installed, scale, report),
         }
     }

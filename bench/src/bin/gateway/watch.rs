@@ -43,7 +43,10 @@ impl Client {
             let count = self.connection.read(&mut piece)?;
             ensure!(count > 0, "the admin port has closed the connection");
             self.buffer.extend_from_slice(&piece[..count]);
-            ensure!(self.buffer.len() <= BYTES_MAX, "the answer of {path} is too large");
+            ensure!(
+                self.buffer.len() <= BYTES_MAX,
+                "the answer of {path} is too large"
+            );
             if let Some(length) = length(&self.buffer)?
                 && self.buffer.len() >= length
             {
@@ -65,7 +68,10 @@ fn length(answer: &[u8]) -> anyhow::Result<Option<usize>> {
     let head = str::from_utf8(&answer[..end])?.to_ascii_lowercase();
     let mut lines = head.lines();
     let length = lines.find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length.context("an answer has no content-length")?.trim().parse()?;
+    let length: usize = length
+        .context("an answer has no content-length")?
+        .trim()
+        .parse()?;
     Ok(Some(end + 4 + length))
 }
 

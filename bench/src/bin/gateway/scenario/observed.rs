@@ -34,8 +34,14 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
             watched[watched.len() - 1]
         );
     }
-    report.fact("not watched, webhooks a second", format!("{:.0}", median(&alone)));
-    report.fact("watched, webhooks a second", format!("{:.0}", median(&watched)));
+    report.fact(
+        "not watched, webhooks a second",
+        format!("{:.0}", median(&alone)),
+    );
+    report.fact(
+        "watched, webhooks a second",
+        format!("{:.0}", median(&watched)),
+    );
     report.gate(
         "receiving with metrics, log, live stream and overview / without",
         ratio(&watched, &alone),

@@ -1,7 +1,7 @@
 //! The writer as the store uses it: sends jobs to its thread, waits for their answers, and closes it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct WriterHandle {
     /// `None` after the store is closed.
-    queue: Mutex<Option<SyncSender<Box<dyn Job>>>>,
+    queue: RwLock<Option<SyncSender<Box<dyn Job>>>>,
     /// `None` after the store is closed.
     thread: Mutex<Option<WriterThread>>,
     /// Reason why every operation is refused, set once the files turn out not to be ours.
@@ -70,7 +70,7 @@ impl WriterHandle {
             ended: running,
         };
         Ok(Self {
-            queue: Mutex::new(Some(queue)),
+            queue: RwLock::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
             ended,
             stuck: pulse.subscribe(),
@@ -123,7 +123,8 @@ impl WriterHandle {
         if let Some(error) = &*self.stuck.borrow() {
             return Err(error.clone());
         }
-        let queue = lock(&self.queue).clone().ok_or_else(StoreError::closed)?;
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or_else(StoreError::closed)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => self.closed(),
@@ -132,7 +133,8 @@ impl WriterHandle {
 
     /// Whether the store was closed.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.queue).is_none()
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        queue.is_none()
     }
 
     /// Waits until the thread has ended.
@@ -146,9 +148,14 @@ impl WriterHandle {
         pulse::stuck(self.stuck.clone()).await;
     }
 
+    fn end_queue(&self) {
+        let mut queue = self.queue.write().unwrap_or_else(PoisonError::into_inner);
+        queue.take();
+    }
+
     /// Takes no more jobs, and waits until the pending ones are done.
     pub(crate) async fn close(&self) {
-        lock(&self.queue).take();
+        self.end_queue();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || join(thread)).await;
@@ -160,7 +167,7 @@ impl WriterHandle {
 impl Drop for WriterHandle {
     /// Does the same as closing: pending changes are made, and the lock is free when this returns.
     fn drop(&mut self) {
-        lock(&self.queue).take();
+        self.end_queue();
         if let Some(thread) = lock(&self.thread).take() {
             join(thread);
         }
