@@ -34,6 +34,8 @@ mod failure;
 
 mod stop_signals;
 
+mod terminal;
+
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
