@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Default-ignorable code points that the standard library treats as printable. Unicode promises
 /// that new code points with the property `Default_Ignorable_Code_Point` come only from ranges
@@ -55,6 +56,19 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n')
 }
 
+/// A duration in its two largest units.
+#[must_use]
+pub fn spoken(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if minutes == 0 => format!("{seconds} s"),
+        () if hours == 0 => format!("{minutes} min {} s", seconds % 60),
+        () if days == 0 => format!("{hours} h {} min", minutes % 60),
+        () => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// A number with its noun, in the singular for one: "1 message", "2 messages".
 #[must_use]
 pub fn counted(count: u64, one: &str, many: &str) -> String {
@@ -105,6 +119,19 @@ fn escape_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_shown_in_their_two_largest_units() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3 * 3600 + 12 * 60 + 5, "3 h 12 min"),
+            (49 * 3600, "2 d 1 h"),
+        ] {
+            assert_eq!(spoken(Duration::from_secs(seconds)), expected);
+        }
+    }
 
     #[test]
     fn every_kind_of_hidden_character_is_escaped() {

@@ -34,6 +34,8 @@ mod failure;
 
 mod stop_signals;
 
+mod terminal;
+
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -85,7 +87,7 @@ enum Command {
     Trigger(trigger::Arguments),
     /// Grade your handler: genuine, forged and repeated events, and what to do about each fault
     Torture(torture::Arguments),
-    /// Check a saved request, and show which check fails, and why
+    /// Check saved or quarantined requests, and show which check fails, and why
     Verify(verify::Arguments),
     /// Sign a payload: print the three signature headers
     Sign(sign::Arguments),
@@ -194,7 +196,7 @@ fn run_on(
         Command::Dead(command) => runtime.block_on(dead::run(&command)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
         Command::Torture(arguments) => runtime.block_on(torture::run(&arguments)),
-        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Verify(arguments) => runtime.block_on(verify::run(&arguments)),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Secret => secret::run(),
         Command::Mock(arguments) => runtime.block_on(mock::run(&arguments)),

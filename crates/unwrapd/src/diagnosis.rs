@@ -1,19 +1,29 @@
 //! The cause for which a request was not verified, found by trials with the secrets at hand. Pure.
+//!
+//! A cause is named only if the trials show it: the signature must match without the change. The
+//! trials are bounded by [`Work`], because a refused request may be hostile.
 
+mod body;
+mod cause;
+mod header;
+mod json;
+mod key_order;
+mod spelling;
 mod trials;
-
-use std::fmt;
 
 use openai_webhooks::{VerificationError, Webhooks};
 
-use trials::is_of_time;
-pub(crate) use trials::{SignedRequest, Trials};
+use body::BodyChange;
+pub(crate) use body::utf_16;
+pub(crate) use cause::{Cause, Reserialised};
+use json::Json;
+use spelling::{SPELLINGS, Spelling};
+use trials::{OutOfWork, Trials};
+pub(crate) use trials::{Secrets, SignedRequest, Tried, Work, is_of_time};
 
 /// A refused request, as far as it is stored.
 #[derive(Clone, Copy)]
 pub(crate) struct Refused<'r> {
-    /// The endpoint that received it.
-    pub(crate) endpoint: &'r str,
     pub(crate) headers: &'r [(String, String)],
     /// `None`: not stored.
     pub(crate) body: Option<&'r [u8]>,
@@ -21,34 +31,23 @@ pub(crate) struct Refused<'r> {
     pub(crate) arrived_at: i64,
 }
 
-/// The cause of a refusal. As text, it is a sentence for the operator, with the next step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The present secrets of the endpoint verify it.
-    SecretsCorrected,
-    /// A header is missing or malformed.
-    Header(VerificationError),
-    /// Its time is outside the tolerance.
-    Time {
-        /// Time from the signature to the arrival, in seconds. Negative: it arrived before.
-        age: i64,
-        /// Whether the signature matches; `None`: there is no body to verify.
-        is_authentic: Option<bool>,
-    },
-    /// The secret is that of another endpoint.
-    OtherEndpoint {
-        /// The endpoint that received it.
-        received: String,
-        /// The endpoint whose secret matches.
-        signed: String,
-    },
-    /// A line end was added to the body.
-    LineEndAdded,
-    /// No secret matches.
-    UnknownSecret,
+/// The result of the trials.
+pub(crate) struct Diagnosis {
+    /// The cause; `None`: the trials ended at the limit of work, or there is no body.
+    pub(crate) cause: Option<Cause>,
+    pub(crate) tried: Tried,
 }
 
-impl Refused<'_> {
+/// The orders of the keys that are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyOrders {
+    /// That of the documented example.
+    Documented,
+    /// Also all others, within a limit: up to thousands of trials.
+    All,
+}
+
+impl<'r> Refused<'r> {
     /// The cause as far as the headers show it.
     pub(crate) fn cause_in_headers(&self, own: &Webhooks) -> Option<Cause> {
         match own.check_headers_at(self.headers, self.arrived_at) {
@@ -59,243 +58,172 @@ impl Refused<'_> {
     }
 
     fn cause_in_time(&self, is_authentic: Option<bool>) -> Cause {
-        let request = SignedRequest {
-            headers: self.headers,
-            body: b"",
-        };
-        let sent_at = request.sent_at().unwrap_or(self.arrived_at);
+        let sent_at = self.with_body(b"").sent_at().unwrap_or(self.arrived_at);
         Cause::Time {
             age: self.arrived_at.saturating_sub(sent_at),
             is_authentic,
         }
     }
 
-    /// The cause, by trials with the secrets of its endpoint, and with those of the others. Hashes
-    /// the body up to twice for each secret of `own`, and once for each of the others.
-    pub(crate) fn cause<'e>(
-        &self,
-        own: &Webhooks,
-        mut others: impl Iterator<Item = (&'e str, &'e Webhooks)>,
-    ) -> Option<Cause> {
-        let in_headers = self.cause_in_headers(own);
-        let Some(body) = self.body else {
-            return in_headers;
-        };
-        if matches!(in_headers, Some(Cause::Header(_))) {
-            return in_headers;
-        }
-        let request = SignedRequest {
+    fn with_body(&self, body: &'r [u8]) -> SignedRequest<'r> {
+        SignedRequest {
             headers: self.headers,
             body,
+        }
+    }
+
+    /// The cause, by trials with the secrets that should have signed it, and with others, each with
+    /// the cause to name if it matches.
+    pub(crate) fn diagnose<'s>(
+        &self,
+        own: Secrets<'r>,
+        others: impl IntoIterator<Item = (Cause, Secrets<'s>)>,
+        orders: KeyOrders,
+        work: &mut Work,
+    ) -> Diagnosis {
+        let in_headers = self.cause_in_headers(own.webhooks);
+        let is_missing = matches!(
+            in_headers,
+            Some(Cause::Header(VerificationError::MissingHeader { .. }))
+        );
+        let Some(body) = self.body.filter(|_| !is_missing) else {
+            return Diagnosis {
+                cause: in_headers,
+                tried: Tried::default(),
+            };
         };
-        let trials = Trials::of(own, request, self.arrived_at);
-        if trials.at_arrival.is_ok() {
-            return Some(Cause::SecretsCorrected);
+        let mut trials = Trials::new(self.with_body(body), own, work);
+        let found = self.find(in_headers, own, others, orders, &mut trials);
+        Diagnosis {
+            cause: found.ok(),
+            tried: trials.tried,
         }
-        match trials.when_sent {
-            Ok(_) => return Some(self.cause_in_time(Some(true))),
-            Err(VerificationError::SignatureMismatch) => {}
-            Err(error) => return Some(Cause::Header(error)),
+    }
+
+    fn find<'s>(
+        &self,
+        in_headers: Option<Cause>,
+        own: Secrets<'_>,
+        others: impl IntoIterator<Item = (Cause, Secrets<'s>)>,
+        orders: KeyOrders,
+        trials: &mut Trials<'_, '_>,
+    ) -> Result<Cause, OutOfWork> {
+        let is_well_formed = !matches!(in_headers, Some(Cause::Header(_)));
+        if is_well_formed {
+            match trials.verify()? {
+                Some(Ok(())) if in_headers.is_none() => return Ok(Cause::SecretsCorrected),
+                Some(Ok(())) => return Ok(self.cause_in_time(Some(true))),
+                None | Some(Err(VerificationError::SignatureMismatch)) => {}
+                Some(Err(error)) => return Ok(Cause::Header(error)),
+            }
+            for (cause, secrets) in others {
+                if trials.match_secrets(secrets)? {
+                    return Ok(cause);
+                }
+            }
         }
-        if trials.matches_without_line_end {
-            return Some(Cause::LineEndAdded);
+        for restored in header::restored(self.headers) {
+            if trials.match_headers(&restored.headers)? {
+                return Ok(Cause::HeaderChanged {
+                    header: restored.header,
+                    change: restored.change,
+                });
+            }
         }
-        let signed = others.find(|(_, webhooks)| request.matches(webhooks));
-        Some(match signed {
-            Some((signed, _)) => Cause::OtherEndpoint {
-                received: self.endpoint.to_owned(),
-                signed: signed.to_owned(),
-            },
-            None => Cause::UnknownSecret,
-        })
+        if let Some(cause @ Cause::Header(_)) = in_headers {
+            return Ok(cause);
+        }
+        let body = self.body.unwrap_or_default();
+        trials.spend(own.count, body.len())?;
+        if let Some(change) = header::damage_of_signature(own.webhooks, self.with_body(body)) {
+            return Ok(Cause::HeaderChanged {
+                header: openai_webhooks::WEBHOOK_SIGNATURE,
+                change,
+            });
+        }
+        if let Some(change) = change_of_body(body, trials)? {
+            return Ok(Cause::Body(change));
+        }
+        let in_json = cause_in_json(body, orders, trials)?;
+        Ok(in_json.unwrap_or(Cause::UnknownSecret))
     }
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SecretsCorrected => f.write_str(
-                "The present secrets of the endpoint verify it: run `unwrapd quarantine retry`",
-            ),
-            Self::Header(VerificationError::MissingHeader { name }) => write!(
-                f,
-                "The header `{name}` is missing: a proxy removed it, which must pass it on, or \
-                 another program than OpenAI sent the request"
-            ),
-            Self::Header(VerificationError::ConflictingHeader { name }) => write!(
-                f,
-                "The header `{name}` has several values: correct the proxy that adds one"
-            ),
-            Self::Header(VerificationError::TooManySignatures) => f.write_str(
-                "The list of signatures is longer than any of OpenAI: ignore the request, or \
-                 correct its sender",
-            ),
-            Self::Header(error) => write!(
-                f,
-                "{error}; OpenAI sends no such header: ignore the request, or correct its sender"
-            ),
-            Self::Time { age, is_authentic } => time(f, *age, *is_authentic),
-            Self::OtherEndpoint { received, signed } => write!(
-                f,
-                "A secret of the endpoint `{signed}` verifies it: correct its URL at OpenAI, which \
-                 names `{received}`, or the `secrets` of both"
-            ),
-            Self::LineEndAdded => f.write_str(
-                "A line end was added to the body, and without it the signature matches: have the \
-                 proxy or the script pass the body on unchanged",
-            ),
-            Self::UnknownSecret => f.write_str(
-                "No secret of this gateway verifies it: add the endpoint's secret at OpenAI to \
-                 `secrets`, unless the body was changed on its way, or OpenAI did not send it",
-            ),
+/// The change of a body that was no other spelling of its JSON.
+fn change_of_body(
+    body: &[u8],
+    trials: &mut Trials<'_, '_>,
+) -> Result<Option<BodyChange>, OutOfWork> {
+    // To look for all changes costs some passes over the body.
+    trials.spend(2, body.len())?;
+    for (change, undos) in body::CHANGES {
+        for undo in *undos {
+            if let Some(before) = undo(body)
+                && trials.match_body(&before, |tried| &mut tried.bodies)?
+            {
+                return Ok(Some(*change));
+            }
         }
     }
+    Ok(None)
 }
 
-fn time(f: &mut fmt::Formatter<'_>, age: i64, is_authentic: Option<bool>) -> fmt::Result {
-    let (far, place) = (
-        spoken(age.unsigned_abs()),
-        if age < 0 { "after" } else { "before" },
-    );
-    let subject = match is_authentic {
-        Some(_) => "The signature is right, and it was made",
-        None => "The timestamp is",
+/// The cause in a JSON body: it holds the payload as a text, or another spelling of it was signed.
+fn cause_in_json(
+    body: &[u8],
+    orders: KeyOrders,
+    trials: &mut Trials<'_, '_>,
+) -> Result<Option<Cause>, OutOfWork> {
+    trials.spend(1, body.len())?;
+    let Some(json) = Json::read(body) else {
+        return Ok(None);
     };
-    write!(f, "{subject} {far} {place} the arrival: ")?;
-    f.write_str(if age < -MILLISECONDS_MIN {
-        "it is not in seconds, so correct the program that sent the request"
-    } else if age < 0 {
-        "set the clock of this machine, which is slow"
-    } else {
-        "find the proxy or queue that held it back, or set the clock of this machine, if it is fast"
-    })
-}
-
-/// A timestamp this far ahead has 12 digits or more, so it is not in seconds.
-const MILLISECONDS_MIN: i64 = 99_999_999_999;
-
-/// A time in its largest fitting unit.
-fn spoken(seconds: u64) -> String {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / MINUTE),
-        7_200..=172_799 => format!("{} h", seconds / HOUR),
-        _ => format!("{} days", seconds / DAY),
+    for text in body::texts_within(&json) {
+        if trials.match_body(&text, |tried| &mut tried.bodies)? {
+            return Ok(Some(Cause::Body(body::WRAPPED)));
+        }
     }
+    let found = |signed: &Spelling, text: &[u8]| {
+        let differences = Json::read(text).map_or_else(Vec::new, |signed| {
+            spelling::differences((body, &json), (text, &signed))
+        });
+        let is_reordered = differences.contains(&spelling::KEY_ORDER);
+        Some(Cause::Reserialised(Reserialised {
+            signed: signed.name,
+            arrived: spelling::name_of(body, &json, is_reordered),
+            differences,
+        }))
+    };
+    for spelling in SPELLINGS {
+        let text = spelling.write(&json);
+        if trials.match_body(&text, |tried| &mut tried.spellings)? {
+            return Ok(found(spelling, &text));
+        }
+    }
+    if let Some(json) = key_order::documented(&json) {
+        for spelling in SPELLINGS {
+            let text = spelling.write(&json);
+            if trials.match_body(&text, |tried| &mut tried.orders)? {
+                return Ok(found(spelling, &text));
+            }
+        }
+    }
+    if orders == KeyOrders::Documented {
+        return Ok(None);
+    }
+    let mut signed = None;
+    key_order::visit(&json, &mut |members| {
+        for spelling in SPELLINGS.iter().filter(|spelling| spelling.is_plain()) {
+            let text = spelling.write_object(members);
+            if trials.match_body(&text, |tried| &mut tried.orders)? {
+                signed = found(spelling, &text);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })?;
+    Ok(signed)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWN: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
-    const OTHER: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
-    const UNKNOWN: &str = "whsec_////////////////////////////////";
-    const SENT_AT: i64 = 1_750_000_000;
-
-    fn webhooks(secret: &str) -> Webhooks {
-        Webhooks::new(secret).unwrap()
-    }
-
-    /// The cause of a request with this body, which `secret` has signed for another body.
-    fn cause(secret: &str, signed: &str, body: Option<&str>, late: i64) -> Option<Cause> {
-        let headers = webhooks(secret).sign(signed, "wh_1", SENT_AT).unwrap();
-        let headers: Vec<(String, String)> = headers
-            .pairs()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
-        let refused = Refused {
-            endpoint: "production",
-            headers: &headers,
-            body: body.map(str::as_bytes),
-            arrived_at: SENT_AT + late,
-        };
-        let other = webhooks(OTHER);
-        refused.cause(&webhooks(OWN), [("staging", &other)].into_iter())
-    }
-
-    #[test]
-    fn a_secret_that_is_right_by_now_is_the_cause() {
-        assert_eq!(
-            cause(OWN, "{}", Some("{}"), 0),
-            Some(Cause::SecretsCorrected)
-        );
-    }
-
-    #[test]
-    fn the_secret_of_another_endpoint_is_named_by_its_endpoint_also_for_an_old_request() {
-        let expected = Cause::OtherEndpoint {
-            received: "production".into(),
-            signed: "staging".into(),
-        };
-        for late in [0, 5_000] {
-            assert_eq!(cause(OTHER, "{}", Some("{}"), late), Some(expected.clone()));
-        }
-        assert!(expected.to_string().contains("`staging`"));
-    }
-
-    #[test]
-    fn a_line_end_that_was_added_is_found() {
-        for body in ["{}\n", "{}\r\n"] {
-            assert_eq!(cause(OWN, "{}", Some(body), 0), Some(Cause::LineEndAdded));
-        }
-    }
-
-    #[test]
-    fn a_body_or_a_secret_that_nobody_knows_is_told_apart_from_nothing() {
-        for (secret, body) in [(UNKNOWN, "{}"), (OWN, "{ }")] {
-            assert_eq!(
-                cause(secret, "{}", Some(body), 0),
-                Some(Cause::UnknownSecret)
-            );
-        }
-        assert_eq!(cause(UNKNOWN, "{}", None, 0), None);
-    }
-
-    #[test]
-    fn a_time_outside_the_tolerance_is_told_with_its_distance() {
-        let old = cause(OWN, "{}", Some("{}"), 6 * 3600 + 59)
-            .unwrap()
-            .to_string();
-        assert!(
-            old.starts_with("The signature is right, and it was made 6 h before"),
-            "{old}"
-        );
-        let new = cause(OWN, "{}", Some("{}"), -600).unwrap().to_string();
-        assert!(
-            new.contains("10 min after the arrival: set the clock"),
-            "{new}"
-        );
-        let unknown = cause(OWN, "{}", None, 400_000).unwrap().to_string();
-        assert!(
-            unknown.starts_with("The timestamp is 4 days before"),
-            "{unknown}"
-        );
-    }
-
-    #[test]
-    fn a_missing_header_is_named() {
-        let headers = [("webhook-id".to_owned(), "wh_1".to_owned())];
-        let refused = Refused {
-            endpoint: "production",
-            headers: &headers,
-            body: Some(b"{}"),
-            arrived_at: SENT_AT,
-        };
-        let cause = refused.cause(&webhooks(OWN), std::iter::empty()).unwrap();
-        let text = cause.to_string();
-        assert!(text.contains("`webhook-timestamp` is missing"), "{text}");
-    }
-
-    #[test]
-    fn no_cause_shows_a_secret_or_a_signature() {
-        let secret = OWN.trim_start_matches("whsec_");
-        for (signer, body, late) in [(OWN, "{}", 0), (UNKNOWN, "{}", 0), (OWN, "{}", 9_000)] {
-            let text = cause(signer, "{}", Some(body), late).unwrap().to_string();
-            assert!(!text.contains(secret) && !text.contains("v1,"), "{text}");
-        }
-    }
-}
+mod tests;

@@ -468,7 +468,7 @@ impl Gateway {
         } else {
             tracing::warn!(
                 "stopped after {}: deliveries were still under way; they are retried after the next start",
-                report::spoken(ran)
+                crate::printable::spoken(ran)
             );
         }
         self.core.store.close().await;

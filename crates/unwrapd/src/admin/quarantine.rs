@@ -15,6 +15,7 @@ use super::{Admin, Route, causes, payload};
 use crate::api::{
     DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
 };
+use crate::diagnosis::Cause;
 use crate::quarantine::RetryQuarantinedResult;
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
@@ -84,6 +85,7 @@ impl From<QuarantinedSummary> for QuarantinedView {
             received_at: quarantined.received_at,
             reason: quarantined.reason,
             cause: None,
+            cause_name: None,
             size: quarantined.size,
             has_body: quarantined.body,
         }
@@ -133,9 +135,13 @@ pub(super) async fn page(
     let counted = admin.store.count_quarantined(COUNTED_MAX + 1).await?;
     let mut causes = causes::of_page(admin, &quarantined_requests).await?;
     let requests = quarantined_requests.into_iter();
-    let requests = requests.map(|quarantined| QuarantinedView {
-        cause: causes.remove(&quarantined.id),
-        ..QuarantinedView::from(quarantined)
+    let requests = requests.map(|quarantined| {
+        let cause = causes.remove(&quarantined.id);
+        QuarantinedView {
+            cause: cause.as_ref().map(Cause::to_string),
+            cause_name: cause.as_ref().map(|cause| cause.name().to_owned()),
+            ..QuarantinedView::from(quarantined)
+        }
     });
     Ok(QuarantinePage {
         total: counted.min(COUNTED_MAX),
@@ -172,13 +178,13 @@ pub(super) async fn one(
             "no request with this number is in the quarantine",
         ));
     };
-    let cause = causes::of_one(admin, &quarantined);
-    Ok(whole(quarantined, cause, with_payload, rights))
+    let cause = causes::of_one(admin, &quarantined).await?;
+    Ok(whole(quarantined, cause.as_ref(), with_payload, rights))
 }
 
 fn whole(
     quarantined: QuarantinedRequest,
-    cause: Option<String>,
+    cause: Option<&Cause>,
     with_payload: bool,
     rights: Rights,
 ) -> QuarantinedDetail {
@@ -191,7 +197,8 @@ fn whole(
         endpoint: quarantined.endpoint,
         received_at: quarantined.received_at,
         reason: quarantined.reason,
-        cause,
+        cause: cause.map(Cause::to_string),
+        cause_name: cause.map(|cause| cause.name().to_owned()),
         headers: rights.may_see_payloads.then_some(quarantined.headers),
         size: quarantined.size,
         has_body,

@@ -31,6 +31,9 @@ pub(crate) struct QuarantinedView {
     /// none, or if the bodies of the page are too large to try all.
     #[serde(default)]
     pub(crate) cause: Option<String>,
+    /// The name of the cause, for programs.
+    #[serde(default)]
+    pub(crate) cause_name: Option<String>,
     pub(crate) webhook_id: Option<String>,
     /// Size of the body in bytes, if known.
     pub(crate) size: Option<u64>,
@@ -50,6 +53,9 @@ pub(crate) struct QuarantinedDetail {
     /// none.
     #[serde(default)]
     pub(crate) cause: Option<String>,
+    /// The name of the cause, for programs.
+    #[serde(default)]
+    pub(crate) cause_name: Option<String>,
     /// Its headers. Absent if the token may not see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) headers: Option<Vec<(String, String)>>,

@@ -20,4 +20,4 @@ mod filter;
 
 mod admin;
 
-pub(super) use admin::AdminArguments;
+pub(super) use admin::{Admin, AdminArguments};

@@ -10,6 +10,8 @@ pub(super) mod secret;
 
 pub(super) mod request;
 
+mod saved_request;
+
 use std::path::PathBuf;
 
 use clap::Args;

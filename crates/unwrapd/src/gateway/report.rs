@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::admin::remedy;
 use crate::config::{Changes, Config};
-use crate::printable::counted;
+use crate::printable::{counted, spoken};
 use crate::store::{
     DestinationControl, SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary, waiting,
 };
@@ -172,34 +172,4 @@ fn messages(count: u64) -> String {
 
 fn wait(count: u64) -> String {
     counted(count, "delivery waits", "deliveries wait")
-}
-
-/// A duration in its two largest units.
-pub(super) fn spoken(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if minutes == 0 => format!("{seconds} s"),
-        () if hours == 0 => format!("{minutes} min {} s", seconds % 60),
-        () if days == 0 => format!("{hours} h {} min", minutes % 60),
-        () => format!("{days} d {} h", hours % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_shown_in_their_two_largest_units() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (61, "1 min 1 s"),
-            (3 * 3600 + 12 * 60 + 5, "3 h 12 min"),
-            (49 * 3600, "2 d 1 h"),
-        ] {
-            assert_eq!(spoken(Duration::from_secs(seconds)), expected);
-        }
-    }
 }

@@ -36,17 +36,6 @@ impl SecretSource {
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
     }
 
-    /// The secret with `whsec_` in front of its text; `None` if the text has that already, or gives
-    /// no secret.
-    pub(crate) fn read_with_prefix(&self) -> Option<Secret> {
-        let text = self.read_text().ok()?;
-        let bare = text.trim();
-        if bare.starts_with("whsec_") {
-            return None;
-        }
-        Secret::parse_short(&Zeroizing::new(format!("whsec_{bare}"))).ok()
-    }
-
     /// As [`read`](Self::read), for a secret that signs nothing.
     pub(crate) fn read_text(&self) -> Result<Zeroizing<String>, String> {
         let place = match self {

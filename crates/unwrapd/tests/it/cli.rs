@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::unwrapd;
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook};
+use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 fn run(arguments: &[&str]) -> Output {
     unwrapd()
@@ -44,17 +44,6 @@ fn stderr(output: &Output) -> String {
 fn assert_prints(output: &Output, part: &str) {
     let text = stdout(output);
     assert!(text.contains(part), "{text}");
-}
-
-/// A request as it would be saved from the network.
-fn saved(webhook: &Webhook) -> Vec<u8> {
-    let mut text = "POST /webhook HTTP/1.1\r\nHost: example.com\r\n".to_owned();
-    for (name, value) in webhook.headers.pairs() {
-        text.extend([name, ": ", value, "\r\n"]);
-    }
-    text += "\r\n";
-    text += &webhook.payload;
-    text.into_bytes()
 }
 
 #[test]
@@ -145,76 +134,9 @@ fn verify_accepts_the_output_of_sign() {
     let verified = run_with_stdin(&["verify", "-", "--body", body], &signed.stdout);
     let told = stdout(&verified);
     assert_eq!(verified.status.code(), Some(0), "{told}");
-    assert!(told.contains("valid for wh_1"), "{told}");
+    assert!(told.contains("✓ signature: matches the secret"), "{told}");
     assert!(told.contains("batch.completed evt_abc123"), "{told}");
     assert!(told.ends_with("\nauthentic\n"), "{told}");
-}
-
-/// Has `verify` refuse this request, and returns its report.
-#[track_caller]
-fn refused(request: &[u8]) -> String {
-    let refused = run_with_stdin(&["verify", "-"], request);
-    assert_eq!(refused.status.code(), Some(4));
-    stdout(&refused)
-}
-
-#[test]
-fn verify_says_which_check_failed_and_ends_with_4() {
-    let forged = Webhook::new("wh_1", EventType::BatchCompleted).forged();
-    let forged = refused(&saved(&forged));
-    assert!(
-        forged.contains("signature  FAILED  no signature matches"),
-        "{forged}"
-    );
-
-    let missing = refused(b"webhook-id: wh_1\n\n{}");
-    assert!(missing.contains("headers    FAILED  the header `webhook-timestamp` is missing"));
-}
-
-#[test]
-fn verify_tells_an_old_request_from_a_forged_one() {
-    let mut webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    webhook.headers = crate::support::openai()
-        .sign(&webhook.payload, "wh_1", 1_750_861_210)
-        .unwrap();
-    let old = refused(&saved(&webhook));
-    assert!(old.contains("time       FAILED"), "{old}");
-    assert!(old.contains("signature  ok"), "{old}");
-
-    for at in ["1750861300", "2025-06-25T14:21:00Z"] {
-        let then = run_with_stdin(&["verify", "-", "--at", at], &saved(&webhook));
-        assert_eq!(then.status.code(), Some(0), "{}", stdout(&then));
-    }
-}
-
-#[test]
-fn verify_names_a_missing_prefix_only_where_the_signature_matches_with_it() {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("secret");
-    let bare = OPENAI_SECRET.strip_prefix("whsec_").unwrap();
-    let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
-    let told = |secret: &str| {
-        std::fs::write(&file, secret).unwrap();
-        let arguments = ["verify", "-", "--secret-file", file.to_str().unwrap()];
-        let output = run_with_stdin(&arguments, &saved(&webhook));
-        assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
-        stdout(&output)
-    };
-    let advice = "add whsec_ in front of it";
-    assert!(told(&format!("{bare}\n")).contains(advice));
-    let other = APP_SECRET.strip_prefix("whsec_").unwrap();
-    for secret in [other, APP_SECRET, "no base64 at all, and long enough"] {
-        assert!(!told(secret).contains(advice), "{secret}");
-    }
-}
-
-#[test]
-fn verify_speaks_json() {
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let verified = run_with_stdin(&["verify", "-", "--output", "json"], &saved(&webhook));
-    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
-    assert_eq!(report["authentic"], true);
-    assert_eq!(report["checks"].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -288,22 +210,6 @@ fn excluded_types_are_not_triggered() {
     ]);
     assert_eq!(stdout(&sent).lines().count(), 3);
     assert!(!stdout(&sent).contains("response.failed"));
-}
-
-#[test]
-fn verify_finds_a_line_end_that_was_added() {
-    let mut webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    webhook.payload += "\n";
-    let refused = refused(&saved(&webhook));
-    assert!(refused.contains("without the last line end"), "{refused}");
-}
-
-#[test]
-fn verify_names_a_missing_argument_or_file() {
-    let no_body = run_with_stdin(&["verify", "-"], b"webhook-id: wh_1\n\n");
-    assert_eq!(no_body.status.code(), Some(2));
-    assert!(stderr(&no_body).contains("--body"), "{}", stderr(&no_body));
-    assert_eq!(run(&["verify", "/no/such/file"]).status.code(), Some(3));
 }
 
 #[test]

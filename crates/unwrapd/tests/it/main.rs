@@ -64,6 +64,8 @@ mod replay;
 mod sdk_peers;
 mod secrecy;
 mod seen;
+#[cfg(feature = "peer-tests")]
+mod serialisers;
 mod service_manager;
 mod shown;
 mod sqlite_store;
@@ -73,6 +75,7 @@ mod tls;
 mod torture;
 mod traces;
 mod traffic;
+mod verify;
 mod wrong_paths;
 
 /// Shows in the output which tests this build left out. `scripts/test` runs them all, and fails if

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -75,6 +75,11 @@ impl AdminArguments {
             address.ip().is_loopback()
         };
         is_own && admin_access(&self.config).is_ok_and(is_local)
+    }
+
+    /// The configuration file.
+    pub(in crate::cli) fn config(&self) -> &Path {
+        &self.config
     }
 
     pub(in crate::cli) fn open(&self) -> Result<Admin, Failure> {

@@ -1,4 +1,4 @@
-//! A saved request: head and body as they came over the wire.
+//! The files and times that commands about single webhooks are given.
 
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
@@ -12,50 +12,8 @@ use crate::files;
 /// Largest request or payload that is read: many times the limit of a gateway.
 const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A saved request.
-#[cfg_attr(test, derive(Debug))]
-pub(super) struct SavedRequest {
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
-}
-
-impl SavedRequest {
-    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line
-    /// in front is ignored.
-    pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
-        let mut headers = Vec::new();
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|&b| b == b'\n') {
-            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-            rest = &rest[end + 1..];
-            if line.is_empty() {
-                return Ok(Self {
-                    headers,
-                    body: rest.to_vec(),
-                });
-            }
-            headers.extend(header(line));
-        }
-        if headers.is_empty() {
-            anyhow::bail!(
-                "this is not a saved request: it must have lines `name: value`, an empty line, and the body"
-            );
-        }
-        // Headers alone: the body is in another file.
-        headers.extend(header(rest));
-        Ok(Self {
-            headers,
-            body: Vec::new(),
-        })
-    }
-}
-
-fn header(line: &[u8]) -> Option<(String, String)> {
-    let line = String::from_utf8_lossy(line);
-    let (name, value) = line.split_once(':')?;
-    let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
-    is_name.then(|| (name.to_owned(), value.to_owned()))
-}
+/// Times from here on are not in seconds: 13 digits are milliseconds.
+pub(super) const MILLISECONDS_MIN: i64 = 100_000_000_000;
 
 /// The bytes of a file, or of stdin for `-`.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -99,7 +57,6 @@ pub(super) fn parse_time(text: &str) -> Result<i64, String> {
 }
 
 fn whole_seconds(seconds: i64) -> Result<i64, String> {
-    const MILLISECONDS_MIN: i64 = 100_000_000_000;
     if seconds < 0 {
         return Err("the time must be after 1970".to_owned());
     }
@@ -115,29 +72,6 @@ fn whole_seconds(seconds: i64) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_from_the_wire_is_read_to_its_last_byte() {
-        let saved = SavedRequest::parse(
-            b"POST /webhooks/a HTTP/1.1\r\nHost: x:80\r\nwebhook-id: wh_1\r\n\r\n{}\r\n\r\n",
-        )
-        .unwrap();
-        assert_eq!(saved.headers[1], ("webhook-id".into(), " wh_1".into()));
-        assert_eq!(saved.headers.len(), 2);
-        assert_eq!(saved.body, b"{}\r\n\r\n");
-    }
-
-    #[test]
-    fn headers_alone_are_a_request_whose_body_is_elsewhere() {
-        let saved = SavedRequest::parse(b"webhook-id: wh_1\nwebhook-timestamp: 1").unwrap();
-        assert_eq!(saved.headers.len(), 2);
-        assert_eq!(saved.body, b"");
-    }
-
-    #[test]
-    fn a_request_without_headers_is_refused() {
-        assert!(SavedRequest::parse(b"{\"a\": 1}").is_err());
-    }
 
     #[test]
     fn times_are_unix_seconds_or_dates() {

@@ -1,20 +1,15 @@
 //! The report for people: a line for each check, then each fault with its remedy. On a terminal it
 //! has colours and columns.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use super::Report;
 use crate::cli::format::plain;
+use crate::cli::terminal::Terminal;
 use crate::cli::torture::checks::{CHECKS, Check, effects_docs};
 use crate::cli::torture::finding::{Finding, Grade};
 use crate::cli::torture::judge::shown;
 use crate::printable::counted;
-
-/// Width of lines where the terminal does not tell its own, and the widest that is easy to read.
-const WIDTH_USUAL: usize = 80;
-const WIDTH_MAX: usize = 100;
-/// Narrower than this, columns are of no use.
-const WIDTH_MIN: usize = 40;
 
 pub(super) fn print(report: &Report) -> io::Result<()> {
     let mut page = Page::new();
@@ -97,27 +92,17 @@ pub(super) fn list() -> io::Result<()> {
 /// Lines, of which every foreign part is plain.
 struct Page {
     lines: Vec<String>,
-    is_colored: bool,
-    /// `None` if the output is not a terminal: each text has one line then, whatever its length.
-    width: Option<usize>,
+    terminal: Terminal,
     /// Width of the column of names.
     names: usize,
 }
 
 impl Page {
     fn new() -> Self {
-        let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let columns = rustix::termios::tcgetwinsize(&stdout).map(|size| usize::from(size.ws_col));
-        let columns = columns.ok().filter(|columns| *columns > 0);
-        let columns = columns.unwrap_or(WIDTH_USUAL).clamp(WIDTH_MIN, WIDTH_MAX);
         let longest = |check: &Check| check.name.len();
         Self {
             lines: Vec::new(),
-            is_colored: is_terminal && !is_dumb && !no_color,
-            width: is_terminal.then_some(columns),
+            terminal: Terminal::of_stdout(),
             names: CHECKS.iter().map(longest).max().unwrap_or_default(),
         }
     }
@@ -133,16 +118,13 @@ impl Page {
     fn entry(&mut self, mark: Option<&str>, name: &str, about: &str) {
         let about = plain(about);
         let mark = mark.map(|mark| format!("  {mark} ")).unwrap_or_default();
-        let Some(width) = self.width else {
+        if self.terminal.width.is_none() {
             let line = format!("{}{name}  {about}", mark.trim_start());
             self.lines.push(line);
             return;
-        };
+        }
         let column = self.names + 2 + if mark.is_empty() { 0 } else { 4 };
-        for (place, line) in wrapped(&about, width.saturating_sub(column))
-            .iter()
-            .enumerate()
-        {
+        for (place, line) in self.terminal.fitted(&about, column).iter().enumerate() {
             self.lines.push(match place {
                 0 => format!("{mark}{name:names$}  {line}", names = self.names),
                 _ => format!("{:column$}{line}", ""),
@@ -185,7 +167,7 @@ impl Page {
     }
 
     fn headline(&mut self, grade: Grade, text: &str) {
-        for (place, line) in self.fitted(text, 2).iter().enumerate() {
+        for (place, line) in self.terminal.fitted(text, 2).iter().enumerate() {
             let mark = match place {
                 0 => self.mark(grade),
                 _ => " ".into(),
@@ -199,10 +181,12 @@ impl Page {
     fn paragraph(&mut self, name: Option<&str>, about: &str) {
         const NAME: usize = 8;
         let column = if name.is_some() { 4 + NAME + 2 } else { 0 };
-        let lines = about.lines().flat_map(|line| self.fitted(line, column));
+        let lines = about
+            .lines()
+            .flat_map(|line| self.terminal.fitted(line, column));
         let lines: Vec<String> = lines.collect();
         for (place, line) in lines.into_iter().enumerate() {
-            let line = match (name, place, self.width) {
+            let line = match (name, place, self.terminal.width) {
                 (None, ..) => line,
                 (Some(name), 0, None) => format!("  {name}: {line}"),
                 (Some(_), _, None) => format!("    {line}"),
@@ -216,15 +200,6 @@ impl Page {
         }
     }
 
-    /// The text in lines that fit behind this column.
-    fn fitted(&self, text: &str, column: usize) -> Vec<String> {
-        let text = plain(text);
-        match self.width {
-            Some(width) => wrapped(&text, width.saturating_sub(column)),
-            None => vec![text],
-        }
-    }
-
     fn mark(&self, grade: Grade) -> String {
         let (mark, color) = match grade {
             Grade::Pass => ("✓", "32"),
@@ -232,56 +207,18 @@ impl Page {
             Grade::Warn => ("!", "33"),
             Grade::Unknown => ("?", "33"),
         };
-        self.colored(mark, color)
+        self.terminal.colored(mark, color)
     }
 
     fn bold(&self, text: &str) -> String {
-        self.colored(text, "1")
+        self.terminal.colored(text, "1")
     }
 
     fn dim(&self, text: &str) -> String {
-        self.colored(text, "2")
-    }
-
-    fn colored(&self, text: &str, color: &str) -> String {
-        if self.is_colored {
-            format!("\x1b[{color}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        self.terminal.colored(text, "2")
     }
 
     fn write(&self) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{}", self.lines.join("\n"))
-    }
-}
-
-/// The text in lines of at most this many characters. A longer word has a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is a line");
-        if line.is_empty() {
-            *line += word;
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            *line += word;
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_wrapped_between_words() {
-        assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
-        assert_eq!(wrapped("abcdefgh i", 4), ["abcdefgh", "i"]);
-        assert_eq!(wrapped("é é é", 3), ["é é", "é"]);
-        assert_eq!(wrapped("", 3), [""]);
     }
 }
