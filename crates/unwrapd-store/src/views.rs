@@ -2,6 +2,8 @@
 //! needs `#[serde(default)]`, because the command line may query an older gateway, and a row in
 //! `docs/reference/admin-api.md`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,20 @@ pub struct Page {
     pub after: Option<i64>,
     /// Maximum number of messages; at most [`PAGE_MAX`].
     pub limit: usize,
+    /// Time after which the page ends, however few messages it has.
+    pub time_max: Duration,
+}
+
+impl Page {
+    /// A page for a program: it ends well before the request of the program does.
+    #[must_use]
+    pub const fn new(after: Option<i64>, limit: usize) -> Self {
+        Self {
+            after,
+            limit,
+            time_max: Duration::from_secs(2),
+        }
+    }
 }
 
 /// A page of messages, newest first.

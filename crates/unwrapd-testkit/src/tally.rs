@@ -48,10 +48,7 @@ impl<S: Operations + ?Sized> Counted for S {
     async fn tally(&self) -> Tally {
         let all = Filter::default();
         let mut tally = Tally::default();
-        let mut page = Page {
-            after: None,
-            limit: PAGE_MAX,
-        };
+        let mut page = Page::new(None, PAGE_MAX);
         loop {
             let read = self.list_messages(&all, Timestamp::MIN, page).await;
             let read = read.unwrap();

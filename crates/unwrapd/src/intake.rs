@@ -88,10 +88,7 @@ impl Intake {
     /// Records the arrivals of the newest stored messages, so that an endpoint does not look silent
     /// after a restart.
     pub(crate) async fn look_back(&self, store: &dyn Operations) {
-        let page = Page {
-            after: None,
-            limit: LOOKED_BACK,
-        };
+        let page = Page::new(None, LOOKED_BACK);
         let filter = Filter::default();
         let page = match store.list_messages(&filter, self.clock.now(), page).await {
             Ok(page) => page,

@@ -231,10 +231,7 @@ async fn accepted(admin: &Admin, ids: Vec<String>) -> Result<Vec<MessageView>, S
         webhook_id: ids.into_iter().collect(),
         ..Filter::default()
     };
-    let page = Page {
-        after: None,
-        limit: PAGE_MAX,
-    };
+    let page = Page::new(None, PAGE_MAX);
     let now = admin.clock.now();
     let page = admin.store.list_messages(&filter, now, page).await?;
     Ok(page.messages)

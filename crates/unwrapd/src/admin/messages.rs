@@ -304,10 +304,8 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
         id_part: query.one("id_part", parsed)?,
     };
     check(&filter)?;
-    let page = Page {
-        after: query.one("after", read_after)?,
-        limit: query.one("limit", read_limit)?.unwrap_or(PAGE_LENGTH),
-    };
+    let limit = query.one("limit", read_limit)?.unwrap_or(PAGE_LENGTH);
+    let page = Page::new(query.one("after", read_after)?, limit);
     Ok((filter, page))
 }
 

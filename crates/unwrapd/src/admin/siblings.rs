@@ -43,10 +43,7 @@ async fn search(stored: &Stored, resource: &str) -> Result<Vec<MessageView>, Ref
         resource: vec![resource.to_owned()],
         ..Filter::default()
     };
-    let page = Page {
-        after: None,
-        limit: SIBLINGS_MAX + 1,
-    };
+    let page = Page::new(None, SIBLINGS_MAX + 1);
     let now = stored.clock.now();
     Ok(stored
         .store

@@ -108,3 +108,26 @@ def test_older_events_are_on_further_pages_which_new_ones_do_not_shift(applicati
         expect(rows(page).first).to_contain_text("resp_new")
         # The page asks for news until it is closed, and the gateway ends first.
         page.context.close()
+
+
+def test_a_search_that_ended_early_goes_on_until_it_finds_something(gateway, page):
+    """A gateway with few events never ends a search early, so the first two pages are changed."""
+    pages = []
+
+    def searching(route):
+        after = 1000 - len(pages)
+        pages.append(route.request.url)
+        if len(pages) > 2:
+            return route.continue_()
+        response = route.fetch()
+        older = f'<a rel="next" href="/events?q=type%3Abatch.*&amp;after={after}">Older</a>'
+        main = re.compile("<h1>Events</h1>.*</main>", re.DOTALL)
+        body = main.sub(f'<p class="empty" data-search>Nothing so far.</p>{older}</main>', response.text())
+        assert "data-search" in body
+        return route.fulfill(response=response, body=body)
+
+    page.route(re.compile(r"/events\?q="), searching)
+    page.goto("/events?q=type:batch.*")
+    expect(rows(page)).to_have_count(3)
+    expect(page).to_have_url(re.compile("after=999"))
+    assert [re.sub(".*after=", "", url) for url in pages[1:3]] == ["1000", "999"]

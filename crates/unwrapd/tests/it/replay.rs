@@ -362,10 +362,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         let database = folder.path().join("unwrapd.db");
         let store = SqliteStore::open(&database, &Bounds::default(), Timestamp::now()).unwrap();
         let store: &dyn Operations = &store;
-        let mut page = Page {
-            after: None,
-            limit: PAGE_MAX,
-        };
+        let mut page = Page::new(None, PAGE_MAX);
         loop {
             let found = store
                 .list_messages(&Filter::default(), Timestamp::now(), page)

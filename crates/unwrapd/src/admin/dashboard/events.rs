@@ -1,5 +1,7 @@
 //! `/events`: a list of messages, with the filter field and its views.
 
+use std::time::Duration;
+
 use axum::extract::FromRef as _;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -19,6 +21,8 @@ use crate::store::{MessageCount, MessageView, Page as MessagesPage};
 
 /// Number of messages on a page.
 const PAGE_LENGTH: usize = 50;
+/// Time of a search. A page is shown within 100 ms, and a longer search goes on with the next one.
+const SEARCH_MAX: Duration = Duration::from_millis(50);
 /// Maximum number of destinations that a line names.
 const NAMED_MAX: usize = 3;
 /// The views, and the status that each adds to the filter.
@@ -40,8 +44,8 @@ async fn show(viewer: Viewer, fields: Fields) -> Result<Response, Refusal> {
         Ok(filter) => {
             let after = fields.number("after")?;
             let page = MessagesPage {
-                after,
-                limit: PAGE_LENGTH,
+                time_max: SEARCH_MAX,
+                ..MessagesPage::new(after, PAGE_LENGTH)
             };
             list(&viewer, &stored, &text, &filter, page).await?
         }
@@ -73,17 +77,15 @@ async fn list(
 ) -> Result<Markup, Refusal> {
     let base = &*admin.base_path;
     let now = admin.clock.now();
-    let (found, count, views) = tokio::join!(
-        messages::list(stored, filter, page),
-        messages::count(stored, filter),
-        views(stored, base, text, filter),
-    );
-    let (found, count) = (found?, count?);
+    let (found, counts) =
+        tokio::join!(messages::list(stored, filter, page), counts(stored, filter),);
+    let (found, Counts { count, of_views }) = (found?, counts?);
     let is_first = page.after.is_none();
+    let is_cut = found.next.is_some() && found.messages.len() < PAGE_LENGTH;
     Ok(html! {
         (field(base, text))
         div.views {
-            (views?)
+            (views(base, text, filter, &of_views))
             // The script writes the state of the live stream here.
             @if is_first { span.live hidden data-live=(text) {} }
         }
@@ -92,6 +94,9 @@ async fn list(
             (nothing(base, text, is_first, found.next.is_some()))
         } @else {
             (table(base, now, &found.messages))
+            @if is_cut {
+                p.faint { "The search has ended early. It goes on with “Older”." }
+            }
         }
         div.bulk {
             span { (match_count(&count)) }
@@ -148,29 +153,49 @@ fn field(base: &str, text: &str) -> Markup {
     }
 }
 
+/// Numbers of messages: of those that match the filter, and of each view.
+struct Counts {
+    count: MessageCount,
+    of_views: [MessageCount; VIEWS.len()],
+}
+
+/// Counts at the same time, because each count may take the time of a search.
+async fn counts(stored: &Stored, filter: &Filter) -> Result<Counts, Refusal> {
+    let [all, waiting, dead, unrouted] = VIEWS.map(|(_, status)| Filter {
+        status: status.into_iter().collect(),
+        ..filter.clone()
+    });
+    let current = [&all, &waiting, &dead, &unrouted];
+    let current = current.iter().position(|view| view.status == filter.status);
+    let other = async {
+        match current {
+            None => messages::count(stored, filter).await.map(Some),
+            Some(_) => Ok(None),
+        }
+    };
+    let (all, waiting, dead, unrouted, other) = tokio::join!(
+        messages::count(stored, &all),
+        messages::count(stored, &waiting),
+        messages::count(stored, &dead),
+        messages::count(stored, &unrouted),
+        other,
+    );
+    let of_views = [all?, waiting?, dead?, unrouted?];
+    let count = other?.unwrap_or(of_views[current.unwrap_or_default()]);
+    Ok(Counts { count, of_views })
+}
+
 /// The views with their counts.
-async fn views(
-    stored: &Stored,
-    base: &str,
-    text: &str,
-    filter: &Filter,
-) -> Result<Markup, Refusal> {
-    let mut links = Vec::new();
-    for (name, status) in VIEWS {
-        let of_view = Filter {
-            status: status.into_iter().collect(),
-            ..filter.clone()
-        };
-        let count = messages::count(stored, &of_view).await?;
-        let is_current = of_view.status == filter.status;
-        let path = with_query("/events", &[("q", &with_status(text, status))]);
-        links.push(html! {
+fn views(base: &str, text: &str, filter: &Filter, counts: &[MessageCount]) -> Markup {
+    html! {
+        @for ((name, status), count) in VIEWS.into_iter().zip(counts) {
+            @let is_current = filter.status == Vec::from_iter(status);
+            @let path = with_query("/events", &[("q", &with_status(text, status))]);
             a href={ (base) (path) } aria-current=[is_current.then_some("page")] {
-                (name) " " span.n { (shown(&count)) }
+                (name) " " span.n { (shown(count)) }
             }
-        });
+        }
     }
-    Ok(html! { @for link in links { (link) } })
 }
 
 fn shown(count: &MessageCount) -> String {
@@ -190,7 +215,8 @@ fn match_count(count: &MessageCount) -> String {
 
 fn nothing(base: &str, text: &str, is_first: bool, has_more: bool) -> Markup {
     html! {
-        p.empty {
+        // The script goes on with the search.
+        p.empty data-search[has_more] {
             @if has_more {
                 "The search has found nothing so far. Continue with “Older”."
             } @else if !is_first {

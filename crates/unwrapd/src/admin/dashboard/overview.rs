@@ -162,10 +162,7 @@ async fn unrouted(admin: &Admin) -> Result<Vec<MessageView>, Refusal> {
         status: vec![Status::Unrouted],
         ..Filter::default()
     };
-    let page = MessagesPage {
-        after: None,
-        limit: LATEST,
-    };
+    let page = MessagesPage::new(None, LATEST);
     let found = admin
         .store
         .list_messages(&filter, admin.clock.now(), page)

@@ -104,6 +104,22 @@
     addEventListener("visibilitychange", () => timers.length && refresh());
   }
 
+  // A page ends its search early. The script loads the next ones until one has events.
+  const search = async (shown) => {
+    let older = document.querySelector("a[rel=next]")?.href;
+    while (older) {
+      const response = await fetch(older).catch(() => null);
+      if (!response?.ok || response.redirected) return;
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const next = page.querySelector("a[rel=next]");
+      if (!page.querySelector("[data-search]") || !next) return location.replace(older);
+      older = new URL(next.getAttribute("href"), location.href).href;
+      shown.textContent = "Searching older events…";
+    }
+  };
+  const searched = document.querySelector("[data-search]");
+  if (searched) search(searched);
+
   // The list of events never moves under the reader. New events are counted in a bar, and the rows
   // that are shown change in their places.
   const rows = () => all("table.rows tbody tr");

@@ -99,7 +99,7 @@ async fn refused_requests_are_counted_by_cause_and_never_for_too_few() {
     let page = overview(&test).await;
     for words in [
         "2 requests were refused at production.",
-        "The latest: The timestamp is 8 min before the arrival",
+        "The latest: The timestamp is 8 min 20 s before the arrival",
         "1 request was refused at production.",
         "is missing",
     ] {

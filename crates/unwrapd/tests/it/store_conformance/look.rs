@@ -1,6 +1,7 @@
 //! Listing stored messages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use unwrapd::delivery::{Lane, Next};
@@ -15,6 +16,7 @@ use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 every_store!(;
     a_filter_means_types_times_endpoints_destinations_and_ids,
     pages_follow_each_other_without_gap_or_overlap,
+    a_page_without_time_makes_progress,
     a_message_is_shown_with_its_attempts_and_its_payload,
     times_and_ids_are_found_among_many_whatever_the_clock_did,
     a_message_is_found_by_its_resource_and_by_the_id_of_its_event,
@@ -124,7 +126,7 @@ pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn P
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = Page { after, limit: 10 };
+        let page = Page::new(after, 10);
         let found = store
             .list_messages(&Filter::default(), at(0), page)
             .await
@@ -150,10 +152,7 @@ pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn P
         .collect();
     assert_eq!(seen, expected);
     for odd in [0, -1, i64::MIN] {
-        let page = Page {
-            after: Some(odd),
-            limit: 0,
-        };
+        let page = Page::new(Some(odd), 0);
         assert_eq!(
             store
                 .list_messages(&Filter::default(), at(0), page)
@@ -162,6 +161,40 @@ pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn P
             MessagePage::default()
         );
     }
+}
+
+async fn a_page_without_time_makes_progress(place: &dyn Place) {
+    let store = place.open().await;
+    accept_as(&store, "wh_wanted", "batch.failed", 1, &["app"]).await;
+    let mut accepted = JoinSet::new();
+    for number in 0..2_500 {
+        let store = Arc::clone(&store);
+        accepted.spawn(async move {
+            let other = message(&format!("wh_{number}"), at(1));
+            store.accept(other, vec![]).await.unwrap();
+        });
+        if accepted.len() == 500 {
+            while accepted.join_next().await.is_some() {}
+        }
+    }
+    accepted.join_all().await;
+    let filter = filter(r#"{"status":["waiting"]}"#);
+    let mut page = Page {
+        time_max: Duration::ZERO,
+        ..Page::new(None, 10)
+    };
+    let mut pages = 0;
+    let found = loop {
+        pages += 1;
+        let found = store.list_messages(&filter, at(2), page).await.unwrap();
+        if !found.messages.is_empty() {
+            break found;
+        }
+        assert!(found.next < page.after || page.after.is_none());
+        page.after = Some(found.next.expect("a page that ended early leads on"));
+    };
+    assert_eq!(ids(&found), ["wh_wanted"]);
+    assert!(pages > 1, "the first page searched everything");
 }
 
 async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place) {
@@ -201,10 +234,7 @@ async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place)
         None
     );
     assert_eq!(store.get_message("wh_2", true).await.unwrap(), []);
-    let page = Page {
-        after: None,
-        limit: 10,
-    };
+    let page = Page::new(None, 10);
     let listed = store
         .list_messages(&Filter::default(), at(0), page)
         .await

@@ -137,10 +137,7 @@ pub(super) async fn run(
 }
 
 pub(super) async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
-    let page = Page {
-        after: None,
-        limit: 500,
-    };
+    let page = Page::new(None, 500);
     let found = store
         .list_messages(&filter(json), at(0), page)
         .await
@@ -619,10 +616,7 @@ async fn a_replay_leaves_room_for_new_messages(place: &dyn Place) {
 async fn a_time_far_away_is_no_problem(place: &dyn Place) {
     let store = place.open().await;
     super::accept(&store, "wh_1", 0).await;
-    let page = Page {
-        after: Some(i64::MAX),
-        limit: usize::MAX,
-    };
+    let page = Page::new(Some(i64::MAX), usize::MAX);
     let asked = filter(r#"{"since":"-009999-01-02T01:59:59Z","until":"9999-12-30T22:00:00Z"}"#);
     let found = store
         .list_messages(&asked, Timestamp::MAX, page)

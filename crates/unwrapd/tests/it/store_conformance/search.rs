@@ -78,7 +78,7 @@ async fn a_search_by_a_part_of_an_id_goes_on_page_by_page(place: &dyn Place) {
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = Page { after, limit: 20 };
+        let page = Page::new(after, 20);
         let asked = filter(r#"{"id_part":"_even_"}"#);
         let found = store.list_messages(&asked, at(2), page).await.unwrap();
         seen.extend(ids(&found));

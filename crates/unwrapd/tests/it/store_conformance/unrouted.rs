@@ -109,10 +109,7 @@ async fn an_unrouted_message_is_replayed_to_a_named_destination_only(place: &dyn
 async fn all_unrouted(store: &Arc<dyn Store>) -> Vec<String> {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = Page {
-            after,
-            limit: PAGE_MAX,
-        };
+        let page = Page::new(after, PAGE_MAX);
         let found = store.list_messages(&filter(UNROUTED), at(2), page).await;
         let found = found.unwrap();
         seen.extend(ids(&found));
