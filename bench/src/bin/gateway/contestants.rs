@@ -117,7 +117,6 @@ pub struct Gateway {
     store: Option<String>,
     threads: Option<usize>,
     admin: Option<String>,
-    log: Option<&'static str>,
 }
 
 /// File name of the gateway's SQLite database.
@@ -160,13 +159,6 @@ impl Gateway {
             .context("the gateway has no admin port")
     }
 
-    /// Sets the level of the log. The default is that of the gateway.
-    #[must_use]
-    pub fn with_log(mut self, level: &'static str) -> Self {
-        self.log = Some(level);
-        self
-    }
-
     /// Adds a destination for all messages. `settings` are further lines of its TOML table.
     #[must_use]
     pub fn with_destination(mut self, name: &str, url: &str, settings: &str) -> Self {
@@ -195,9 +187,6 @@ impl Gateway {
             .arg(config)
             .env("OPENAI_WEBHOOK_SECRET", SECRET)
             .env("APP_WEBHOOK_SECRET", SECRET);
-        if let Some(level) = self.log {
-            command.env("UNWRAPD_LOG", level);
-        }
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }

@@ -43,7 +43,7 @@ pub enum Scenario {
     Start,
     /// A destination beside one that hangs
     Neighbour,
-    /// Receiving while metrics, log, live stream and pages are read
+    /// Receiving while metrics, live stream and pages are read
     Observed,
     /// Time of pages and lists with a million messages stored
     Pages,

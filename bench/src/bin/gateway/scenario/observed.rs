@@ -1,5 +1,5 @@
-//! Receiving with everything that can watch it: the log at `info`, a scrape of the metrics each
-//! second, a client of the live stream, and an open overview. Beside it, receiving without them.
+//! Receiving with everything that can watch it: a scrape of the metrics each second, a client of the
+//! live stream, and an open overview. Beside it, receiving without them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
         format!("{:.0}", median(&watched)),
     );
     report.gate(
-        "receiving with metrics, log, live stream and overview / without",
+        "receiving with metrics, live stream and overview / without",
         ratio(&watched, &alone),
         "",
         Gate::AtLeast(0.95, 0.98),
@@ -53,7 +53,7 @@ pub fn run(installed: &Installed, scale: &Scale, report: &mut Report) -> anyhow:
 
 fn rate(installed: &Installed, scale: &Scale, is_watched: bool) -> anyhow::Result<f64> {
     let folder = Folder::new(&installed.work)?;
-    let mut gateway = Gateway::new().with_log(if is_watched { "info" } else { "warn" });
+    let mut gateway = Gateway::new();
     if is_watched {
         gateway = gateway.with_admin()?;
     }
