@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -24,6 +24,10 @@ pub(crate) use ring::{Live, Position};
 
 /// Interval between checks for subscribers.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Maximum number of events that are recorded in one [`WINDOW`]. More of them would cost receiving a
+/// third, and nobody reads them. Some thousand wait meanwhile, and a gap stands for the others.
+const WINDOW_EVENTS_MAX: u32 = 100;
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// An event of the live stream. It holds ids, names and durations, and no payload.
 #[derive(Serialize, ToSchema)]
@@ -114,13 +118,28 @@ async fn record(
     shutdown: CancellationToken,
 ) {
     let mut looks = interval(LOOK_EVERY);
+    let mut window_ends = Instant::now() + WINDOW;
+    let mut recorded = 0;
     loop {
+        if recorded == WINDOW_EVENTS_MAX {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep_until(window_ends) => {}
+            }
+        }
+        if Instant::now() >= window_ends {
+            window_ends = Instant::now() + WINDOW;
+            recorded = 0;
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
             event = events.recv() => match event {
                 // There are many commits, and a subscriber needs none of them.
                 Ok(PipelineEvent::Committed { .. }) => {}
-                Ok(event) => shared.add(&event, clock.now()),
+                Ok(event) => {
+                    shared.add(&event, clock.now());
+                    recorded += 1;
+                }
                 Err(RecvError::Lagged(missed)) => shared.ring().skip(missed),
                 Err(RecvError::Closed) => return,
             },
@@ -272,7 +291,7 @@ mod tests {
         assert_eq!(pruned(&mut subscriber).await.0, 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_subscriber_learns_how_many_events_it_has_missed() {
         let live = live();
         let mut slow = live.subscribe(Start::Now);
@@ -286,7 +305,7 @@ mod tests {
         assert_eq!(pruned(&mut slow).await.0, more + 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn events_that_come_too_quickly_to_be_recorded_are_missed_in_unknown_number() {
         let live = live();
         let mut subscriber = live.subscribe(Start::Now);
@@ -305,6 +324,21 @@ mod tests {
             pruned(&mut subscriber).await;
         }
         assert_eq!(missed(&mut slow).await, Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_received_whole_at_a_limited_rate() {
+        let live = live();
+        let mut subscriber = live.subscribe(Start::Now);
+        let began = Instant::now();
+        for messages in 1..=1_000 {
+            emit(&live, messages);
+        }
+        for messages in 1..=1_000 {
+            assert_eq!(pruned(&mut subscriber).await.0, messages);
+        }
+        let windows = 1_000 / WINDOW_EVENTS_MAX - 1;
+        assert!(began.elapsed() >= WINDOW * windows);
     }
 
     #[tokio::test(start_paused = true)]
