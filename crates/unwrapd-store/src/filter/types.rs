@@ -12,8 +12,13 @@ pub struct Types {
 }
 
 impl Types {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.texts.is_empty()
+    }
+
+    /// The patterns as they are written; there is at least one that is no exclusion.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.patterns.texts()
     }
 
     /// Whether a message of this type is asked for.

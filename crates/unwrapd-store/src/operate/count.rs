@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::scan::{CANDIDATES_MAX, Pages};
 use super::search::resolve;
 use super::select::matching;
-use super::statements::{Narrowed, Order, Statements};
+use super::statements::{Order, Statements};
 use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::views::MessageCount;
@@ -30,8 +30,7 @@ pub(crate) async fn count(
     let filter = resolve(statements, filter).await?;
     let selection = filter.select(now);
     let newest = statements.newest().await?;
-    let Narrowed { within, is_whole } = statements.narrow_some(&selection, 1..=newest).await?;
-    let mut pages = Pages::within(statements, &selection, within, Order::NewestFirst);
+    let mut pages = Pages::open(statements, &selection, 1..=newest, Order::NewestFirst).await?;
     let mut messages = 0;
     while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
         messages += matching(statements, &filter, candidates).await?.len() as u64;
@@ -40,7 +39,7 @@ pub(crate) async fn count(
             return Ok(up_to(max, messages, false));
         }
     }
-    Ok(up_to(max, messages, is_whole))
+    Ok(up_to(max, messages, true))
 }
 
 fn up_to(max: u64, messages: u64, is_whole: bool) -> MessageCount {

@@ -25,27 +25,17 @@ impl<'s, S: Statements> Pages<'s, S> {
         order: Order,
     ) -> Result<Self, StoreError> {
         let within = statements.narrow(selection, within).await?;
-        Ok(Self::within(statements, selection, within, order))
-    }
-
-    /// Does the same for numbers that are narrowed already.
-    pub(super) fn within(
-        statements: &'s S,
-        selection: &'s Selection,
-        within: Seqs,
-        order: Order,
-    ) -> Self {
         let first = match order {
             Order::OldestFirst => *within.start(),
             Order::NewestFirst => *within.end(),
         };
-        Self {
+        Ok(Self {
             statements,
             selection,
             next: Some(first).filter(|first| within.contains(first)),
             within,
             order,
-        }
+        })
     }
 
     /// The candidates of the next page, at most `max`; `None` at the end.

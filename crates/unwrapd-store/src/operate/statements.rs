@@ -23,14 +23,6 @@ pub(crate) trait Statements: Send + Sync {
     /// The part of `within` that can hold messages of the selected time.
     async fn narrow(&self, selection: &Selection, within: Seqs) -> Result<Seqs, StoreError>;
 
-    /// Does the same with a limit of work: a part that holds only some of the messages is not
-    /// whole.
-    async fn narrow_some(
-        &self,
-        selection: &Selection,
-        within: Seqs,
-    ) -> Result<Narrowed, StoreError>;
-
     /// The number of messages, or `max` if there are more.
     async fn count_all(&self, max: u64) -> Result<u64, StoreError>;
 
@@ -71,14 +63,6 @@ pub(crate) trait Statements: Send + Sync {
 
 /// Numbers of messages.
 pub(crate) type Seqs = RangeInclusive<i64>;
-
-/// A part of a range of numbers.
-#[derive(Clone, Debug)]
-pub(crate) struct Narrowed {
-    pub(crate) within: Seqs,
-    /// Whether it holds all selected messages of the range.
-    pub(crate) is_whole: bool,
-}
 
 /// Direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

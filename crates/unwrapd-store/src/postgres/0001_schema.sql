@@ -21,8 +21,8 @@ CREATE UNIQUE INDEX message_id ON message (webhook_id, endpoint);
 -- A routed message costs nothing here.
 CREATE INDEX message_unrouted ON message (seq) WHERE is_unrouted;
 -- For a search by time: some bytes for many pages. The order of numbers is only roughly that of
--- time, because clocks are set.
-CREATE INDEX message_received ON message USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
+-- time, because clocks are set. As a sum, or the planner would rather use the primary key.
+CREATE INDEX message_received ON message USING brin (received_at, (seq + 0)) WITH (pages_per_range = 32, autosummarize = on);
 
 -- The bytes of the requests, unchanged, in partitions that are filled one after the other, each for
 -- a part of the retention. Pruning clears `message.partition`, row by row. A partition without any
@@ -361,13 +361,33 @@ BEGIN
     END IF;
 END $$;
 
--- First and last number of messages that arrived within a time, and how many there are: of the first
--- `at_most` that the index finds. The planner would rather read the table from its beginning.
-CREATE FUNCTION find_times(since bigint, until bigint, at_most bigint) RETURNS TABLE (first bigint, last bigint, messages bigint)
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
+-- The part of a range of numbers that can hold messages of a time. Its ends are halved until one more
+-- step would save less than `step` numbers, or until some milliseconds have passed. Each half is
+-- searched for one message, and only the index tells quickly that it has none. So the result holds
+-- all messages of the time, in whatever order they are.
+CREATE FUNCTION narrow_to_time(since bigint, until bigint, from_seq bigint, to_seq bigint, step bigint, OUT first bigint, OUT last bigint)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    ends_at CONSTANT timestamptz := clock_timestamp() + interval '20 ms';
+    other  bigint := from_seq;   -- the other end of the numbers that are searched
+    middle bigint;
 BEGIN
-    RETURN QUERY SELECT min(seq), max(seq), count(*)
-    FROM (SELECT seq FROM message WHERE received_at BETWEEN since AND until LIMIT at_most) AS of_time;
+    last := least(to_seq, (SELECT max(seq) FROM message));
+    -- The newest messages are of most times, and the index does not have all of them yet.
+    PERFORM FROM message WHERE seq > last - step AND seq <= last AND received_at BETWEEN since AND until ORDER BY seq DESC LIMIT 1;
+    IF FOUND THEN other := last; END IF;
+    WHILE last - other >= step AND clock_timestamp() < ends_at LOOP
+        middle := other + (last - other) / 2;
+        PERFORM FROM message WHERE received_at BETWEEN since AND until AND seq + 0 > middle AND seq + 0 <= last LIMIT 1;
+        IF FOUND THEN other := middle + 1; ELSE last := middle; END IF;
+    END LOOP;
+    first := from_seq;
+    other := last;
+    WHILE other - first >= step AND clock_timestamp() < ends_at LOOP
+        middle := first + (other - first) / 2;
+        PERFORM FROM message WHERE received_at BETWEEN since AND until AND seq + 0 >= first AND seq + 0 <= middle LIMIT 1;
+        IF FOUND THEN other := middle; ELSE first := middle + 1; END IF;
+    END LOOP;
 END $$;
 
 -- Records attempts, and returns those that took effect. An attempt that is recorded already, with

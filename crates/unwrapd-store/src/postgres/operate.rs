@@ -3,6 +3,7 @@
 pub(in crate::postgres) mod browse;
 pub(in crate::postgres) mod bulk;
 pub(in crate::postgres) mod candidate;
+pub(in crate::postgres) mod conditions;
 pub(in crate::postgres) mod failures;
 pub(in crate::postgres) mod pause;
 pub(in crate::postgres) mod quarantine;
@@ -21,7 +22,7 @@ use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;
 use crate::operate::statements::{
-    DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
+    DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
 use crate::views::MessageView;
@@ -35,14 +36,6 @@ impl Statements for PostgresStore {
 
     async fn narrow(&self, selection: &Selection, within: Seqs) -> Result<Seqs, StoreError> {
         Ok(scan::narrow(self.pool(), selection, within).await?)
-    }
-
-    async fn narrow_some(
-        &self,
-        selection: &Selection,
-        within: Seqs,
-    ) -> Result<Narrowed, StoreError> {
-        Ok(scan::narrow_some(self.pool(), selection, within).await?)
     }
 
     async fn count_all(&self, max: u64) -> Result<u64, StoreError> {

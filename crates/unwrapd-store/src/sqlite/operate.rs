@@ -23,7 +23,7 @@ use crate::failures::FailedDeliveries;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;
 use crate::operate::statements::{
-    DeadLetters, Narrowed, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
+    DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
 };
 use crate::replay::{Existing, ReplayRun, ReplayStep};
 use crate::views::MessageView;
@@ -39,13 +39,6 @@ impl Statements for SqliteStore {
     /// A scan skips the blocks of other times by itself.
     async fn narrow(&self, _: &Selection, within: Seqs) -> Result<Seqs, StoreError> {
         Ok(within)
-    }
-
-    async fn narrow_some(&self, _: &Selection, within: Seqs) -> Result<Narrowed, StoreError> {
-        Ok(Narrowed {
-            within,
-            is_whole: true,
-        })
     }
 
     async fn count_all(&self, max: u64) -> Result<u64, StoreError> {

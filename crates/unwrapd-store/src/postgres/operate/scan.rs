@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::filter::{Filter, IdPart, Selection};
-use crate::operate::statements::{Candidate, Narrowed, Order, ScanPage, ScanRange, Seqs, behind};
+use crate::operate::statements::{Candidate, Order, ScanPage, ScanRange, Seqs, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::operate::conditions::{PAYLOAD, like, listed_numbers, search_keys, wanted};
 use crate::postgres::rows::{all_storable, first_and_last, signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
@@ -18,62 +19,33 @@ const SPAN_MAX: i64 = 20_000;
 const SEARCH_SPAN_MAX: i64 = 2_000;
 /// Most dead letters or unrouted messages in one piece: as many candidates as a page takes.
 const LISTED_MAX: i64 = 1_000;
-/// Most messages of a time that are looked at to narrow a count: several times as many as it counts.
-const TIMES_MAX: i64 = 100_000;
+/// Fewer numbers than these are not searched for an end of a time: a page reads more.
+const NARROWED_BY_MIN: i64 = 2_000;
 /// Most messages of a page with their payloads, of up to 1 MiB each.
 const PAYLOADS_MAX: i64 = 64;
 
-/// The part of `within` whose messages arrived in the selected time.
+/// The part of `within` that can hold messages of the selected time.
 pub(crate) async fn narrow(
     pool: &Arc<Pool>,
     selection: &Selection,
     within: Seqs,
 ) -> Result<Seqs, Failure> {
-    if !is_narrowed_by_time(&selection.filter) {
+    if !is_narrowed_by_time(&selection.filter) || within.is_empty() {
         return Ok(within);
     }
-    // As sums, or the planner would look for the first one from the beginning of the table.
-    let sql = "SELECT min(seq + 0), max(seq + 0) FROM message WHERE received_at BETWEEN $1 AND $2";
+    let sql = "SELECT first, last FROM narrow_to_time($1, $2, $3, $4, $5)";
     let (since, until) = times(selection);
-    let rows = pool
-        .once(Purpose::Looking, sql, params![since => INT8, until => INT8])
-        .await?;
-    Ok(part(&within, first_and_last(&rows)?))
-}
-
-/// Does the same, but looks at [`TIMES_MAX`] messages at most.
-pub(crate) async fn narrow_some(
-    pool: &Arc<Pool>,
-    selection: &Selection,
-    within: Seqs,
-) -> Result<Narrowed, Failure> {
-    if !is_narrowed_by_time(&selection.filter) {
-        return Ok(Narrowed {
-            within,
-            is_whole: true,
-        });
-    }
-    let (since, until) = times(selection);
-    let sql = "SELECT first, last, messages FROM find_times($1, $2, $3)";
-    let given = params![since => INT8, until => INT8, TIMES_MAX => INT8];
+    let (from, to) = within.into_inner();
+    let given =
+        params![since => INT8, until => INT8, from => INT8, to => INT8, NARROWED_BY_MIN => INT8];
     let rows = pool.once(Purpose::Looking, sql, given).await?;
-    let messages: Option<i64> = rows.first().map_or(Ok(None), |row| row.try_get(2))?;
-    Ok(Narrowed {
-        within: part(&within, first_and_last(&rows)?),
-        is_whole: messages.is_none_or(|messages| messages < TIMES_MAX),
-    })
+    let found = first_and_last(&rows)?;
+    Ok(found.map_or(Seqs::new(1, 0), |(first, last)| first..=last))
 }
 
 /// Whether the filter names a time, and no ids, which find their few messages by themselves.
 fn is_narrowed_by_time(filter: &Filter) -> bool {
     (filter.since.is_some() || filter.until.is_some()) && !filter.names_ids()
-}
-
-/// The part of `within` between two numbers, if there are any.
-fn part(within: &Seqs, found: Option<(i64, i64)>) -> Seqs {
-    found.map_or(Seqs::new(1, 0), |(first, last)| {
-        first.max(*within.start())..=last.min(*within.end())
-    })
 }
 
 /// The next candidates of the range.
@@ -89,56 +61,30 @@ pub(crate) async fn scan_page(
     let (first, last) = (*span.start(), *span.end());
     let (since, until) = times(selection);
     let filter = &selection.filter;
-    // `Selection::wants` compares the texts themselves, so a text with NUL selects nothing.
-    let endpoints = all_storable(&filter.endpoint);
-    let endpoints = Some(endpoints).filter(|names| !names.is_empty());
-    let ids = all_storable(&filter.webhook_id);
-    // A condition on the ids only if there are some: the planner uses no index for an array that
-    // may be NULL.
-    let ids_wanted = if ids.is_empty() {
-        "$6::text[] IS NOT NULL"
+    let (payload, rows_max) = if filter.reads_payloads() {
+        (PAYLOAD, PAYLOADS_MAX.min(signed(max)))
     } else {
-        "webhook_id = ANY ($6)"
+        ("NULL::bytea", signed(max))
     };
-    let (events, resources) = filter.search_keys();
-    let (events, resources) = (signed_keys(&events), signed_keys(&resources));
-    let payload = if filter.reads_payloads() {
-        PAYLOAD
-    } else {
-        "NULL::bytea"
-    };
-    let keys_wanted = if filter.names_payloads() {
-        "seq = ANY (ARRAY (SELECT find_payloads($7::int4[], $8::int4[])))"
-    } else {
-        "($7::int4[], $8::int4[]) IS NOT NULL"
-    };
-    let part = filter.id_part.as_ref().map(IdPart::as_str);
-    let part_bytes = part.map(str::as_bytes);
-    let part_wanted = match part {
-        Some(_) => format!("(strpos(webhook_id, $9) > 0 OR position($10::bytea in {PAYLOAD}) > 0)"),
-        None => "($9::text, $10::bytea) IS NULL".into(),
-    };
-    let rows_max = if filter.reads_payloads() {
-        PAYLOADS_MAX.min(signed(max))
-    } else {
-        signed(max)
-    };
-    let list_wanted = match listed_numbers(filter) {
-        // Few messages have the ids, and the list may have many.
-        Some(_) if filter.names_ids() => is_listed(filter).to_owned(),
-        Some(numbers) => format!("seq = ANY (ARRAY ({numbers}))"),
-        None => "true".to_owned(),
-    };
-    let direction = direction(order);
+    let (wanted, direction) = (wanted(filter), direction(order));
     let sql = format!(
         "SELECT seq, endpoint, webhook_id, event_type, received_at, {payload} FROM message
-         WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
-             AND {ids_wanted} AND {keys_wanted} AND {part_wanted} AND {list_wanted}
+         WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND {wanted}
          ORDER BY seq {direction} LIMIT {rows_max}"
     );
+    // `Selection::wants` compares the texts themselves, so a text with NUL selects nothing.
+    let endpoints = all_storable(&filter.endpoint);
+    let ids = all_storable(&filter.webhook_id);
+    let (events, resources) = search_keys(filter);
+    let part = filter.id_part.as_ref().map(IdPart::as_str);
+    let part_bytes = part.map(str::as_bytes);
+    let (types, types_excluded) = like(&filter.types);
+    let destinations = all_storable(&filter.destination);
+    let statuses: Vec<&str> = filter.status.iter().map(|status| status.as_str()).collect();
     let given = params![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
         events => INT4_ARRAY, resources => INT4_ARRAY, part => TEXT, part_bytes => BYTEA,
+        types => TEXT_ARRAY, types_excluded => TEXT_ARRAY, destinations => TEXT_ARRAY, statuses => TEXT_ARRAY,
     ];
     let rows = pool.once(Purpose::Looking, &*sql, given).await?;
     let mut candidates = Vec::with_capacity(rows.len());
@@ -175,39 +121,11 @@ pub(crate) async fn scan_page(
     })
 }
 
-/// The payload of a message.
-const PAYLOAD: &str = "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)";
-
-/// The numbers of all messages that the filter may select, in the order of an index that holds no
-/// others.
-fn listed_numbers(filter: &Filter) -> Option<&'static str> {
-    if filter.names_dead_only() {
-        Some("SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2")
-    } else if filter.names_unrouted_only() {
-        Some("SELECT seq FROM message WHERE is_unrouted AND seq BETWEEN $1 AND $2")
-    } else {
-        None
-    }
-}
-
-/// The condition that one message is in the list.
-fn is_listed(filter: &Filter) -> &'static str {
-    if filter.names_dead_only() {
-        "EXISTS (SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND state = 'dead' OFFSET 0)"
-    } else {
-        "is_unrouted"
-    }
-}
-
 fn direction(order: Order) -> &'static str {
     match order {
         Order::OldestFirst => "",
         Order::NewestFirst => "DESC",
     }
-}
-
-fn signed_keys(keys: &[u32]) -> Vec<i32> {
-    keys.iter().map(|key| key.cast_signed()).collect()
 }
 
 /// The number of the newest message; 0 where there is none.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::{Filter, Status};
-use unwrapd::store::replay::DropRun;
+use unwrapd::store::replay::{DropRun, Replay};
 use unwrapd::store::{Failures, MessagePage, Page, SHOWN_MAX, Store};
 
 use super::replay::{accept_as, due, filter, found, ids, replay_of, run, settle_all};
@@ -18,7 +18,9 @@ every_store!(;
     pages_follow_each_other_without_gap_or_overlap,
     a_page_without_time_makes_progress,
     a_message_is_shown_with_its_attempts_and_its_payload,
+    types_and_statuses_of_every_kind_select_their_messages,
     times_and_ids_are_found_among_many_whatever_the_clock_did,
+    a_message_out_of_the_order_of_time_is_listed_and_counted,
     a_message_is_found_by_its_resource_and_by_the_id_of_its_event,
     a_resource_is_found_among_many_also_after_opening_again,
     the_newest_of_many_messages_with_one_resource_are_shown,
@@ -71,6 +73,60 @@ async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn P
     assert_eq!(replayed.deliveries, 1);
     assert_eq!(due(&store, "app", 10).await, [""; 0]);
     assert_eq!(due(&store, "audit", 10).await, ["wh_3"]);
+}
+
+async fn types_and_statuses_of_every_kind_select_their_messages(place: &dyn Place) {
+    let store = place.open().await;
+    accept_as(&store, "wh_1", "fine_tuning.job.failed", 1, &["app"]).await;
+    settle_all(&store, "app", 2, Next::Delivered).await;
+    accept_as(&store, "wh_2", "fineXtuning.job.failed", 3, &["app"]).await;
+    settle_all(&store, "app", 4, Next::Dead).await;
+    let run = DropRun {
+        filter: filter(r#"{"status":["dead"]}"#),
+        as_of: store.plan(&replay_of("{}"), at(5)).await.unwrap().as_of,
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(store.drop_dead(&run, at(5)).await.unwrap().deliveries, 1);
+    accept_as(&store, "wh_3", "batch.failed", 5, &["app"]).await;
+    settle_all(&store, "app", 6, Next::Dead).await;
+    accept_as(&store, "wh_4", "batch.completed", 7, &["app", "audit"]).await;
+    let untyped = Message {
+        event_type: None,
+        ..message("wh_5", at(8))
+    };
+    store.accept(untyped, vec![]).await.unwrap();
+
+    let many: Vec<String> = (0..100).map(|number| format!("type_{number}")).collect();
+    let many = format!(r#"{{"type":["batch.failed","{}"]}}"#, many.join(r#"",""#));
+    let cases: [(&str, &[&str]); 14] = [
+        (r#"{"type":["fine_tuning.*"]}"#, &["wh_1"]),
+        (r#"{"type":["fine_tuning.job.failed"]}"#, &["wh_1"]),
+        (r#"{"type":["fine_tuning.job"]}"#, &[]),
+        (
+            r#"{"type":["*"]}"#,
+            &["wh_5", "wh_4", "wh_3", "wh_2", "wh_1"],
+        ),
+        (
+            r#"{"type":["!batch.failed"]}"#,
+            &["wh_5", "wh_4", "wh_2", "wh_1"],
+        ),
+        (r#"{"type":["batch.*","!batch.failed"]}"#, &["wh_4"]),
+        (&many, &["wh_3"]),
+        (r#"{"status":["delivered"]}"#, &["wh_1"]),
+        (r#"{"status":["waiting"]}"#, &["wh_4"]),
+        (r#"{"status":["dropped","delivered"]}"#, &["wh_2", "wh_1"]),
+        (r#"{"status":["dead","waiting"]}"#, &["wh_4", "wh_3"]),
+        (r#"{"status":["waiting","unrouted"]}"#, &["wh_5", "wh_4"]),
+        (
+            r#"{"status":["waiting"],"destination":["audit","none"]}"#,
+            &["wh_4"],
+        ),
+        (r#"{"status":["delivered"],"destination":["audit"]}"#, &[]),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(found(&store, asked).await, expected, "{asked}");
+    }
 }
 
 /// PostgreSQL stores no NUL, and refuses a parameter that has one.
@@ -293,6 +349,63 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
         assert_eq!(shown[0].received_at, at(second(number)), "{id}");
     }
     assert_eq!(store.get_message("wh_9500", false).await.unwrap(), []);
+}
+
+/// Enough messages for a search that halves their numbers. One came from a clock that was ahead, and
+/// one from a clock that was behind.
+async fn a_message_out_of_the_order_of_time_is_listed_and_counted(place: &dyn Place) {
+    const MESSAGES: i64 = 12_000;
+    const AT_ONCE: i64 = 500;
+    let second = |number: i64| match number {
+        100 => 11_500,
+        11_900 => 50,
+        _ => number,
+    };
+    let store = place.open().await;
+    for first in (0..MESSAGES).step_by(500) {
+        let mut accepted = JoinSet::new();
+        for number in first..first + AT_ONCE {
+            let store = Arc::clone(&store);
+            accepted.spawn(async move {
+                let id = format!("wh_{number}");
+                accept_as(&store, &id, "batch.failed", second(number), &[]).await;
+            });
+        }
+        accepted.join_all().await;
+    }
+    for (since, until, expected) in [
+        (50, 51, &["wh_11900", "wh_50"][..]),
+        (0, 3, &["wh_0", "wh_1", "wh_2"]),
+        (6_000, 6_002, &["wh_6000", "wh_6001"]),
+        (11_500, 11_501, &["wh_100", "wh_11500"]),
+        (11_900, 11_901, &[]),
+        (11_999, 99_999, &["wh_11999"]),
+        (12_000, 99_999, &[]),
+    ] {
+        let asked = format!(r#"{{"since":"{}","until":"{}"}}"#, at(since), at(until));
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = Page { after, limit: 1 };
+            let found = store.list_messages(&filter(&asked), at(0), page).await;
+            let found = found.unwrap();
+            seen.extend(ids(&found));
+            after = found.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        seen.sort();
+        assert_eq!(seen, expected, "{asked}");
+        let counted = store.count_messages(&filter(&asked), at(0), 10).await;
+        assert_eq!(counted.unwrap().messages, expected.len() as u64, "{asked}");
+        let replay = Replay {
+            filter: filter(&asked),
+            to: Some("app".into()),
+        };
+        let plan = store.plan(&replay, at(99_999)).await.unwrap();
+        assert_eq!(plan.counts.messages, expected.len() as u64, "{asked}");
+    }
 }
 
 /// A response has several events, and each has several copies at other endpoints.
