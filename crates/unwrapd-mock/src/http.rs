@@ -138,7 +138,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     )
 }
 
-/// What happens around each request: the key, faults, and the headers of OpenAI's answers.
+/// Checks the key of each request, applies faults, and adds the headers of OpenAI's answers.
 async fn around(State(engine): State<Shared>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().as_str().to_owned();

@@ -135,7 +135,7 @@ impl Mock {
         base_url(self.address)
     }
 
-    /// What happens from now on. A subscriber that is 4,096 reports behind loses the oldest.
+    /// Subscribes to all reports from now on. A subscriber that is 4,096 reports behind loses the oldest.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Report> {
         self.engine.subscribe()

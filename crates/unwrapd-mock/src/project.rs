@@ -110,7 +110,7 @@ impl Project {
     }
 
     pub(crate) fn report(&self, report: Report) {
-        // Nobody may listen.
+        // There may be no subscriber.
         drop(self.reports.send(report));
     }
 }

@@ -1,4 +1,4 @@
-//! What happens in the mock, as it happens.
+//! Reports of the mock: requests, webhooks and their answers, as they come.
 
 use serde::Serialize;
 

@@ -67,7 +67,7 @@ enum Subject {
 #[error("{0}")]
 pub struct RuleError(String);
 
-/// What happens to a request.
+/// The effect of a rule on a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault {
     /// Status of an error in place of the real answer.
@@ -80,7 +80,7 @@ pub(crate) struct Fault {
     pub(crate) delay: Duration,
 }
 
-/// How a job ends.
+/// The end of a job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: &'static str,

@@ -32,6 +32,18 @@ pub fn unwrapd() -> Command {
     command
 }
 
+/// Runs a command with this input, and returns its output.
+pub fn output_with(command: &mut Command, stdin: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    child.wait_with_output().unwrap()
+}
+
 /// Everything that a command printed: stdout, then stderr.
 pub fn told(output: &Output) -> String {
     let all = [output.stdout.as_slice(), &output.stderr].concat();

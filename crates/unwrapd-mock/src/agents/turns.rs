@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_secs(2);
 const ENVIRONMENT_CONNECTION: &str = "environment_connection";
 /// Most inputs of a request.
 const INPUTS_MAX: usize = 100;
-/// What the type of each input begins with.
+/// Prefix of the type of each input.
 const INPUT: &str = "agent.session.input.";
 
 pub(super) struct Turn {

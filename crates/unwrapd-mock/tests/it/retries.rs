@@ -74,7 +74,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     let (first, second) = (application.next().await, application.next().await);
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_eq!(first.payload, second.payload);
-    // Whatever the mock would have sent there has had its time: the retry came later.
+    // The retry came later, so a delivery to the deleted endpoint would have been seen by now.
     send(&api, "batch.failed").await;
     application.next().await;
     assert!(elsewhere.is_untouched());

@@ -101,7 +101,7 @@ impl Cause {
         }
     }
 
-    /// What the trials showed: a sentence without its end.
+    /// Result of the trials: a sentence without its end.
     pub(crate) fn finding(&self) -> String {
         match self {
             Self::SecretsCorrected => "The present secrets of the endpoint verify it".into(),

@@ -97,7 +97,7 @@ impl Work {
 /// The limit of work is reached.
 pub(super) struct OutOfWork;
 
-/// What was tried, with the number of trials of each kind.
+/// The number of trials of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Tried {
     /// Other secrets that are known.

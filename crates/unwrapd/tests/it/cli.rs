@@ -1,13 +1,12 @@
 //! The command line, as users meet it.
 
-use std::io::Write as _;
 use std::process::{Output, Stdio};
 
 use openai_webhooks::{EventType, Secret};
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::unwrapd;
+use crate::support::process::{output_with, unwrapd};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 fn run(arguments: &[&str]) -> Output {
@@ -20,16 +19,11 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 fn run_with_stdin(arguments: &[&str], stdin: &[u8]) -> Output {
-    let mut child = unwrapd()
+    let mut command = unwrapd();
+    command
         .args(arguments)
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
-    child.wait_with_output().unwrap()
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET);
+    output_with(&mut command, stdin)
 }
 
 fn stdout(output: &Output) -> String {

@@ -6,14 +6,13 @@ mod forms;
 mod output;
 mod quarantined;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use openai_webhooks::{WebhookHeaders, Webhooks};
 use serde_json::Value;
 
-use crate::support::process::unwrapd;
+use crate::support::process::{output_with, unwrapd};
 use crate::support::{OPENAI_SECRET, openai};
 
 /// The time at which the requests are signed, and arrive.
@@ -36,14 +35,7 @@ fn verify_saved(request: &[u8]) -> Output {
 }
 
 fn verify_with(arguments: &[&str], stdin: &[u8]) -> Output {
-    let mut child = verify(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
-    child.wait_with_output().unwrap()
+    output_with(&mut verify(arguments), stdin)
 }
 
 /// The reports of these files, which arrived when they were signed.

@@ -21,7 +21,7 @@ pub(super) struct Tail {
     pub(super) received_at: i64,
 }
 
-/// What else a block tells of a message.
+/// The other facts of a message in its block.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Details {
     pub(super) search: SearchKeys,

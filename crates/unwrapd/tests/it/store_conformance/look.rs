@@ -299,21 +299,13 @@ async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place)
     );
 }
 
-/// Enough messages for several blocks of any index, with a clock that goes back and forth.
-async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
-    const MESSAGES: i64 = 9_500;
+/// Accepts `wh_0`, `wh_1` and so on, each at the second of its number.
+async fn accept_many(store: &Arc<dyn Store>, messages: i64, second: fn(i64) -> i64) {
     const AT_ONCE: i64 = 500;
-    let second = |number: i64| match number {
-        // Set back by an hour for a while, and far ahead once.
-        5_000..5_100 => number - 3_600,
-        7_000 => number + 1_000_000,
-        _ => number,
-    };
-    let store = place.open().await;
-    for first in (0..MESSAGES).step_by(500) {
+    for first in (0..messages).step_by(500) {
         let mut accepted = JoinSet::new();
         for number in first..first + AT_ONCE {
-            let store = Arc::clone(&store);
+            let store = Arc::clone(store);
             accepted.spawn(async move {
                 let id = format!("wh_{number}");
                 accept_as(&store, &id, "batch.failed", second(number), &[]).await;
@@ -321,6 +313,19 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
         }
         accepted.join_all().await;
     }
+}
+
+/// Enough messages for several blocks of any index, with a clock that goes back and forth.
+async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
+    const MESSAGES: i64 = 9_500;
+    let second = |number: i64| match number {
+        // Set back by an hour for a while, and far ahead once.
+        5_000..5_100 => number - 3_600,
+        7_000 => number + 1_000_000,
+        _ => number,
+    };
+    let store = place.open().await;
+    accept_many(&store, MESSAGES, second).await;
 
     let windows = [
         (0, 10),
@@ -353,24 +358,13 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
 /// one from a clock that was behind.
 async fn a_message_out_of_the_order_of_time_is_listed_and_counted(place: &dyn Place) {
     const MESSAGES: i64 = 12_000;
-    const AT_ONCE: i64 = 500;
     let second = |number: i64| match number {
         100 => 11_500,
         11_900 => 50,
         _ => number,
     };
     let store = place.open().await;
-    for first in (0..MESSAGES).step_by(500) {
-        let mut accepted = JoinSet::new();
-        for number in first..first + AT_ONCE {
-            let store = Arc::clone(&store);
-            accepted.spawn(async move {
-                let id = format!("wh_{number}");
-                accept_as(&store, &id, "batch.failed", second(number), &[]).await;
-            });
-        }
-        accepted.join_all().await;
-    }
+    accept_many(&store, MESSAGES, second).await;
     for (since, until, expected) in [
         (50, 51, &["wh_11900", "wh_50"][..]),
         (0, 3, &["wh_0", "wh_1", "wh_2"]),

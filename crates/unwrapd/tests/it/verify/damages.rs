@@ -162,7 +162,7 @@ fn damaged(payload: &str) -> Vec<Damaged> {
         headers: pairs(&signed(&ended)),
         body: payload.into(),
     });
-    // What nobody can undo has no name.
+    // A damage that cannot be undone has no name.
     damaged.push(Damaged {
         cause: None,
         headers: pairs(&genuine),

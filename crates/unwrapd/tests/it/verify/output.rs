@@ -1,4 +1,4 @@
-//! What it prints: for people on a terminal and elsewhere, and for programs.
+//! The output of `verify`: for people on a terminal and elsewhere, and for programs.
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;

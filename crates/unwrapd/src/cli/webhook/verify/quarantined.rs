@@ -57,7 +57,7 @@ pub(super) fn saved(detail: QuarantinedDetail) -> Result<Named, Failure> {
     })
 }
 
-/// What the gateway found with its own secrets.
+/// Result of the gateway with its own secrets.
 pub(super) fn report(detail: QuarantinedDetail) -> Report {
     let authentic = detail.cause_name.as_deref() == Some(VERIFIED);
     let headers = detail.headers.as_deref();

@@ -40,7 +40,7 @@ pub(super) struct Check {
     name: &'static str,
     result: CheckResult,
     pub(super) detail: String,
-    /// What the trials showed.
+    /// Result of the trials.
     pub(super) finding: Option<String>,
     pub(super) remedy: Option<String>,
 }
